@@ -1,0 +1,55 @@
+// Loading a model onto a mesh.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "lockstep/mesh.h"
+#include "lockstep/sampling.h"
+#include "lockstep/tensor.h"
+
+namespace lockstep {
+
+struct LoadOptions {
+  // What weights and KV cache are kept as: float32, bfloat16, float16. Unset: as the checkpoint;
+  // float16 for quantized ones.
+  std::optional<DType> dtype;
+  // Seeded random weights from a config.json alone, the same values for every mesh.
+  bool dummy_weights = false;
+  std::uint64_t dummy_seed = 0;
+  // Overlay SamplingParams' defaults by the model's generation_config.json.
+  bool use_generation_config = true;
+  // Called with bytes of weights in place and of all weights, over all ranks; from any rank's
+  // thread, one at a time.
+  std::function<void(std::uint64_t done, std::uint64_t total)> progress;
+};
+
+// A model's weights, sharded over running ranks, and its tokenizer. A handle: copies share the
+// model, which lives as long as the last of them. Thread-safe.
+class Model {
+ public:
+  const Mesh& mesh() const;
+  DType dtype() const;
+  std::int64_t vocab_size() const;
+  std::int64_t max_length() const;  // positions that the model was made for
+  bool has_tokenizer() const;
+  // SamplingParams' defaults, overlaid by the model's generation_config.json.
+  const SamplingParams& default_sampling() const;
+
+  struct Impl;
+  explicit Model(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
+  const std::shared_ptr<Impl>& impl() const { return impl_; }
+
+ private:
+  std::shared_ptr<Impl> impl_;
+};
+
+// Loads `path`, a directory with config.json and safetensors or a .gguf file; every rank reads its
+// own slices, all ranks at the same time. Throws Error naming file and tensor for anything wrong
+// with it.
+Model load_model(const std::string& path, const Mesh& mesh, const LoadOptions& options = {});
+
+}  // namespace lockstep

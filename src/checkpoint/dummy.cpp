@@ -1,0 +1,66 @@
+#include "checkpoint/dummy.h"
+
+#include "checkpoint/indexed_checkpoint.h"
+#include "checkpoint/json.h"
+#include "core/check.h"
+#include "core/convert.h"
+
+namespace lockstep {
+namespace {
+
+namespace fs = std::filesystem;
+
+class DummyCheckpoint : public IndexedCheckpoint {
+ public:
+  DummyCheckpoint(const fs::path& config_path, std::uint64_t seed)
+      : file_(config_path.string()), seed_(seed) {
+    config_ = config_from_json(read_json_file(config_path), file_);
+    for (const ExpectedTensor& expected : expected_tensors(config_)) {
+      const auto bytes =
+          static_cast<std::uint64_t>(expected.shape.numel()) * size_of(config_.dtype);
+      add({expected.name, expected.shape, config_.dtype,
+           fmt::format("dummy {}", name_of(config_.dtype)), bytes});
+    }
+  }
+
+  std::string file_of(const TensorInfo&) const override { return file_; }
+
+  void read(const TensorInfo& info, Range rows, Range columns, void* out) const override {
+    locate(info, rows, columns);
+    switch (config_.dtype) {
+      case DType::kFloat32:
+        return fill(info.name, rows, columns, static_cast<float*>(out), [](float v) { return v; });
+      case DType::kBFloat16:
+        return fill(info.name, rows, columns, static_cast<std::uint16_t*>(out), float_to_bfloat16);
+      case DType::kFloat16:
+        return fill(info.name, rows, columns, static_cast<std::uint16_t*>(out), float_to_float16);
+      default:
+        fail("{}: dummy weights cannot be {}", file_, lockstep::name_of(config_.dtype));
+    }
+  }
+
+ private:
+  template <typename T, typename Round>
+  void fill(const std::string& name, Range rows, Range columns, T* out, Round round) const {
+    const std::uint64_t key = dummy_key(seed_, name);
+    const std::int32_t base = is_dummy_norm(name) ? kDummyNormBase : 0;
+    for (std::int64_t row = rows.begin; row < rows.end; ++row) {
+      const std::uint64_t row_key = dummy_row(key, static_cast<std::uint64_t>(row));
+      for (std::int64_t column = columns.begin; column < columns.end; ++column)
+        *out++ = round(dummy_value(row_key, static_cast<std::uint64_t>(column), base));
+    }
+  }
+
+  std::string file_;
+  std::uint64_t seed_;
+};
+
+}  // namespace
+
+std::unique_ptr<Checkpoint> open_dummy_checkpoint(const fs::path& path, std::uint64_t seed) {
+  std::error_code error;
+  const bool is_directory = fs::is_directory(path, error);
+  return std::make_unique<DummyCheckpoint>(is_directory ? path / "config.json" : path, seed);
+}
+
+}  // namespace lockstep

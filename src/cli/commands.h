@@ -1,0 +1,16 @@
+// The subcommands. Each adds itself to the command line and sets `run` when it is the one asked
+// for; `run` returns the process's exit status.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <functional>
+
+namespace lockstep::cli {
+
+using Run = std::function<int()>;
+
+void add_generate(CLI::App& app, Run& run);
+void add_inspect(CLI::App& app, Run& run);
+void add_bench(CLI::App& app, Run& run);
+
+}  // namespace lockstep::cli

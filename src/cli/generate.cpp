@@ -1,0 +1,237 @@
+// lockstep generate: text to stdout as it is made, figures to stderr.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <charconv>
+#include <cstdio>
+#include <fstream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <vector>
+
+#include "cli/commands.h"
+#include "cli/interrupt.h"
+#include "cli/options.h"
+#include "core/check.h"
+#include "generate/model_impl.h"
+
+namespace lockstep::cli {
+namespace {
+
+struct GenerateOptions {
+  ModelOptions model;
+  int tp = 1;
+  std::vector<std::string> prompts;
+  std::vector<std::string> files;
+  std::vector<std::int32_t> prompt_ids;
+  int max_tokens = 0;
+  std::optional<float> temperature, top_p, min_p, repetition_penalty, presence_penalty,
+      frequency_penalty;
+  std::optional<int> top_k, logprobs;
+  std::optional<std::uint64_t> seed;
+  std::vector<std::string> stop;
+  std::vector<std::string> logit_bias;
+  bool ignore_eos = false;
+  bool json = false;
+  bool echo = false;
+  bool keep_special = false;
+  bool no_generation_config = false;
+  GeneratorOptions generator;
+};
+
+std::string read_all(std::istream& in) {
+  return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+}
+
+std::vector<Prompt> read_prompts(const GenerateOptions& options) {
+  std::vector<Prompt> prompts(options.prompts.begin(), options.prompts.end());
+  for (const std::string& file : options.files) {
+    std::ifstream in(file, std::ios::binary);
+    check(in.is_open() && in.peek() != std::ifstream::traits_type::eof(),
+          "{}: cannot be read, or is empty", file);
+    prompts.emplace_back(read_all(in));
+  }
+  if (!options.prompt_ids.empty()) prompts.emplace_back(options.prompt_ids);
+  if (prompts.empty()) {
+    check(!isatty(STDIN_FILENO), "no prompt: give one with -p, -f, --prompt-ids or on stdin");
+    std::ostringstream text;
+    char chunk[4096];
+    for (ssize_t size; (size = read(STDIN_FILENO, chunk, sizeof chunk)) > 0;)
+      text.write(chunk, size);
+    prompts.emplace_back(text.str());
+  }
+  return prompts;
+}
+
+std::pair<std::int32_t, float> parse_bias(const std::string& text) {
+  std::int32_t id = 0;
+  float value = 0;
+  const char* end = text.data() + text.size();
+  const auto first = std::from_chars(text.data(), end, id);
+  const bool separated = first.ec == std::errc() && first.ptr != end && *first.ptr == '=';
+  const auto second = separated ? std::from_chars(first.ptr + 1, end, value) : first;
+  check(separated && second.ec == std::errc() && second.ptr == end,
+        "--logit-bias {}: expected ID=VALUE, such as 42=-1.5", text);
+  return {id, value};
+}
+
+SamplingParams sampling_params(const GenerateOptions& options, const Model& model) {
+  SamplingParams params = model.default_sampling();
+  const auto overlay = [](const auto& option, auto& field) {
+    if (option) field = *option;
+  };
+  overlay(options.temperature, params.temperature);
+  overlay(options.top_p, params.top_p);
+  overlay(options.top_k, params.top_k);
+  overlay(options.min_p, params.min_p);
+  overlay(options.repetition_penalty, params.repetition_penalty);
+  overlay(options.presence_penalty, params.presence_penalty);
+  overlay(options.frequency_penalty, params.frequency_penalty);
+  params.seed = options.seed;
+  params.logprobs = options.logprobs;
+  params.stop = options.stop;
+  params.ignore_eos = options.ignore_eos;
+  params.skip_special_tokens = !options.keep_special;
+  params.max_tokens = options.max_tokens;
+  for (const std::string& bias : options.logit_bias) params.logit_bias.insert(parse_bias(bias));
+  return params;
+}
+
+// Broken text (a token that is not UTF-8 on its own) is replaced and not an error.
+std::string dump(const nlohmann::json& json) {
+  return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+nlohmann::json to_json(const Completion& completion) {
+  nlohmann::json tokens = nlohmann::json::array();
+  for (const Token& token : completion.tokens) {
+    nlohmann::json entry = {{"id", token.id}, {"text", token.text}};
+    if (token.logprob) {
+      entry["logprob"] = *token.logprob;
+      entry["top_logprobs"] = nlohmann::json::array();
+      for (const TokenLogprob& top : token.top_logprobs)
+        entry["top_logprobs"].push_back(
+            {{"id", top.id}, {"token", top.token}, {"logprob", top.logprob}});
+    }
+    tokens.push_back(std::move(entry));
+  }
+  const std::size_t count = completion.tokens.size();
+  nlohmann::json json = {
+      {"text", completion.text},
+      {"tokens", std::move(tokens)},
+      {"finish_reason", name_of(completion.finish_reason)},
+      {"usage", {{"prompt_tokens", completion.prompt_tokens}, {"completion_tokens", count}}},
+      {"timings",
+       {{"queue_seconds", completion.timings.queue_seconds},
+        {"prefill_seconds", completion.timings.prefill_seconds},
+        {"decode_seconds", completion.timings.decode_seconds}}}};
+  if (!completion.stop_string.empty()) json["stop_string"] = completion.stop_string;
+  return json;
+}
+
+void print_figures(const Model& model, const Completion& completion) {
+  const Timings& timings = completion.timings;
+  const auto steps = static_cast<double>(completion.tokens.size()) - 1;
+  fmt::print(stderr, "{}: {} prompt tokens in {:.1f} ms, {} new tokens", to_string(model.mesh()),
+             completion.prompt_tokens, 1e3 * timings.prefill_seconds, completion.tokens.size());
+  if (steps > 0 && timings.decode_seconds > 0)
+    fmt::print(stderr, " at {:.2f} ms each ({:.1f} tokens/s)", 1e3 * timings.decode_seconds / steps,
+               steps / timings.decode_seconds);
+  fmt::print(stderr, "; finished by {}; loading took {:.2f} s\n", name_of(completion.finish_reason),
+             model.impl()->load_seconds);
+}
+
+void write_text(const std::string& text) {
+  std::fwrite(text.data(), 1, text.size(), stdout);
+  std::fflush(stdout);
+}
+
+int run_generate(const GenerateOptions& options) {
+  const std::vector<Prompt> prompts = read_prompts(options);
+  const Model model = load(options.model, options.tp, !options.no_generation_config);
+  const SamplingParams params = sampling_params(options, model);
+  validate(params);
+  GeneratorOptions generator_options = options.generator;
+  generator_options.max_batch_size = static_cast<int>(std::min<std::size_t>(prompts.size(), 64));
+  Generator generator(model, generator_options);
+
+  const Interrupt::Scope interrupt;
+  const auto status = [&] { return interrupt.interrupted() ? 130 : 0; };
+  if (prompts.size() == 1 && !options.json) {
+    TokenStream stream = generator.stream(prompts.front(), params);
+    const std::stop_callback cancel(interrupt.token(), [&] { stream.cancel(); });
+    if (options.echo) write_text(prompts.front().text);
+    for (const Token& token : stream) {
+      write_text(model.has_tokenizer() ? token.text : fmt::format("{} ", token.id));
+    }
+    write_text("\n");
+    print_figures(model, stream.completion());
+    return status();
+  }
+  for (const Completion& completion : generator.generate(prompts, params, interrupt.token())) {
+    if (options.json) {
+      write_text(dump(to_json(completion)) + "\n");
+    } else {
+      write_text(completion.text + "\n");
+      print_figures(model, completion);
+    }
+  }
+  return status();
+}
+
+}  // namespace
+
+void add_generate(CLI::App& app, Run& run) {
+  CLI::App& command = *app.add_subcommand("generate", "Continue a text");
+  auto options = std::make_shared<GenerateOptions>();
+  GenerateOptions& o = *options;
+  o.model.add_to(command);
+  add_option(command, "--tp", o.tp, "Ranks that share the model (tensor parallelism)", "TP");
+  add_option(command, "-p,--prompt", o.prompts, "Text to continue; several times: a batch",
+             "PROMPT")
+      ->allow_extra_args(false);
+  add_option(command, "-f,--file", o.files, "File with a text to continue", "FILE")
+      ->allow_extra_args(false);
+  add_option(command, "--prompt-ids", o.prompt_ids, "Token ids to continue: 1,2,3", "PROMPT_IDS")
+      ->delimiter(',');
+  o.max_tokens = 128;
+  add_option(command, "-n,--max-tokens", o.max_tokens, "At most this many new tokens",
+             "MAX_TOKENS");
+  add_option(command, "-t,--temperature", o.temperature, "0: the most probable token every time",
+             "TEMPERATURE");
+  add_option(command, "--top-p", o.top_p, "Keep the most probable tokens that add up to this",
+             "TOP_P");
+  add_option(command, "--top-k", o.top_k, "Keep this many tokens; 0: all", "TOP_K");
+  add_option(command, "--min-p", o.min_p, "Keep tokens at least this times as probable as the best",
+             "MIN_P");
+  add_option(command, "--repetition-penalty", o.repetition_penalty, "Above 1: repeat less",
+             "REPETITION_PENALTY");
+  add_option(command, "--presence-penalty", o.presence_penalty, "-2 to 2", "PRESENCE_PENALTY");
+  add_option(command, "--frequency-penalty", o.frequency_penalty, "-2 to 2", "FREQUENCY_PENALTY");
+  add_option(command, "--seed", o.seed, "The same seed gives the same text with any --tp", "SEED");
+  add_option(command, "--stop", o.stop, "End before this text; several times: any of them", "STOP")
+      ->allow_extra_args(false);
+  add_option(command, "--logit-bias", o.logit_bias, "ID=VALUE, several times", "LOGIT_BIAS")
+      ->allow_extra_args(false);
+  add_option(command, "--logprobs", o.logprobs,
+             "With --json: log-probabilities, also of this many of the best tokens", "LOGPROBS");
+  command.add_flag("--ignore-eos", o.ignore_eos, "Go on after the end of the text")
+      ->envname("LOCKSTEP_IGNORE_EOS");
+  command.add_flag("--keep-special", o.keep_special, "Show special tokens")
+      ->envname("LOCKSTEP_KEEP_SPECIAL");
+  command.add_flag("--echo", o.echo, "Print the prompt first")->envname("LOCKSTEP_ECHO");
+  command.add_flag("--json", o.json, "One JSON object a prompt, at the end")
+      ->envname("LOCKSTEP_JSON");
+  command
+      .add_flag("--no-generation-config", o.no_generation_config,
+                "Do not take sampling defaults from the model's generation_config.json")
+      ->envname("LOCKSTEP_NO_GENERATION_CONFIG");
+  add_option(command, "--max-length", o.generator.max_length,
+             "Tokens of prompt and output; 0: the model's, at most 8192", "MAX_LENGTH");
+  add_option(command, "--prefill-chunk", o.generator.prefill_chunk,
+             "Prompt tokens that one step works on", "PREFILL_CHUNK");
+  command.callback([options, &run] { run = [options] { return run_generate(*options); }; });
+}
+
+}  // namespace lockstep::cli

@@ -1,0 +1,31 @@
+// The lockstep command. Exit status: 0, 1 when something failed, 2 for wrong usage, 130 after
+// Ctrl-C.
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <exception>
+
+#include "cli/commands.h"
+#include "cli/interrupt.h"
+
+int main(int argc, char** argv) {
+  lockstep::cli::Interrupt::install();
+  CLI::App app("Lockstep: tensor-parallel text generation");
+  app.name("lockstep");
+  app.set_version_flag("--version", LOCKSTEP_VERSION);
+  app.require_subcommand(1);
+  app.get_formatter()->column_width(34);
+  lockstep::cli::Run run;
+  lockstep::cli::add_generate(app, run);
+  lockstep::cli::add_inspect(app, run);
+  lockstep::cli::add_bench(app, run);
+  try {
+    app.parse(argc, argv);
+    return run();
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "lockstep: error: {}\n", error.what());
+    return 1;
+  }
+}

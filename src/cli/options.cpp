@@ -1,0 +1,72 @@
+#include "cli/options.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstdio>
+#include <map>
+
+namespace lockstep::cli {
+
+void ModelOptions::add_to(CLI::App& app) {
+  add_option(app, "-m,--model", model,
+             "Directory with config.json and safetensors, or a .gguf file", "MODEL")
+      ->required();
+  add_option(app, "--device", device, "Where to run: auto, cpu or cuda", "DEVICE")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}));
+  add_option(app, "--dtype", dtype, "What weights and KV cache are kept as", "DTYPE")
+      ->check(CLI::IsMember({"auto", "float32", "bfloat16", "float16"}));
+  add_option(app, "--load-format", load_format,
+             "dummy: seeded random weights from a config.json alone", "LOAD_FORMAT")
+      ->check(CLI::IsMember({"auto", "dummy"}));
+  add_option(app, "--dummy-seed", dummy_seed, "Seed of --load-format dummy", "DUMMY_SEED");
+}
+
+Mesh ModelOptions::mesh(int world_size) const {
+  static const std::map<std::string, std::optional<DeviceType>> types = {
+      {"auto", std::nullopt}, {"cpu", DeviceType::kCpu}, {"cuda", DeviceType::kCuda}};
+  return Mesh::tensor_parallel(world_size, types.at(device));
+}
+
+LoadOptions ModelOptions::load_options() const {
+  static const std::map<std::string, std::optional<DType>> dtypes = {{"auto", std::nullopt},
+                                                                     {"float32", DType::kFloat32},
+                                                                     {"bfloat16", DType::kBFloat16},
+                                                                     {"float16", DType::kFloat16}};
+  LoadOptions options;
+  options.dtype = dtypes.at(dtype);
+  options.dummy_weights = load_format == "dummy";
+  options.dummy_seed = dummy_seed;
+  return options;
+}
+
+Model load(const ModelOptions& options, int world_size, bool use_generation_config) {
+  LoadOptions load_options = options.load_options();
+  load_options.use_generation_config = use_generation_config;
+  const bool terminal = isatty(STDERR_FILENO);
+  int shown = -1;
+  if (terminal) {
+    load_options.progress = [&](std::uint64_t done, std::uint64_t total) {
+      const int percent = total == 0 ? 100 : static_cast<int>(done * 100 / total);
+      if (percent == shown) return;
+      shown = percent;
+      fmt::print(stderr, "\rloading {} {:3}%", format_bytes(static_cast<double>(total)), percent);
+    };
+  }
+  Model model = load_model(options.model, options.mesh(world_size), load_options);
+  if (terminal) fmt::print(stderr, "\r\x1b[K");
+  return model;
+}
+
+std::string format_bytes(double bytes) {
+  constexpr std::array kUnits = {"B", "kB", "MB", "GB", "TB"};
+  std::size_t unit = 0;
+  while (bytes >= 1000 && unit + 1 < kUnits.size()) {
+    bytes /= 1000;
+    ++unit;
+  }
+  return unit == 0 ? fmt::format("{:.0f} B", bytes) : fmt::format("{:.2f} {}", bytes, kUnits[unit]);
+}
+
+}  // namespace lockstep::cli

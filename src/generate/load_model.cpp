@@ -1,0 +1,122 @@
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+#include <limits>
+#include <mutex>
+
+#include "checkpoint/checkpoint.h"
+#include "checkpoint/json.h"
+#include "core/check.h"
+#include "generate/model_impl.h"
+#include "sharding/loader.h"
+
+namespace lockstep {
+namespace {
+
+namespace fs = std::filesystem;
+
+// A number of generation_config.json, if it is there and not null.
+template <typename T>
+void overlay(const nlohmann::json& json, const char* key, const std::string& file, T& field) {
+  const auto found = json.find(key);
+  if (found == json.end() || found->is_null()) return;
+  check(found->is_number(), "{}: \"{}\" is not a number", file, key);
+  field = found->get<T>();
+}
+
+// Text generation's defaults and further end tokens, from a model directory's
+// generation_config.json.
+void read_generation_config(const fs::path& path, Model::Impl& model) {
+  const fs::path file = path / "generation_config.json";
+  if (!fs::is_directory(path) || !fs::exists(file)) return;
+  const nlohmann::json json = read_json_file(file);
+  check(json.is_object(), "{}: not a JSON object", file.string());
+  SamplingParams params;
+  overlay(json, "temperature", file.string(), params.temperature);
+  overlay(json, "top_p", file.string(), params.top_p);
+  overlay(json, "top_k", file.string(), params.top_k);
+  overlay(json, "min_p", file.string(), params.min_p);
+  overlay(json, "repetition_penalty", file.string(), params.repetition_penalty);
+  overlay(json, "max_new_tokens", file.string(), params.max_tokens);
+  try {
+    validate(params);
+  } catch (const Error& error) {
+    fail("{}: {}", file.string(), error.what());
+  }
+  model.default_sampling = params;
+}
+
+std::vector<std::int32_t> all_eos_ids(const Config& config, const Tokenizer* tokenizer) {
+  std::vector<std::int32_t> ids;
+  for (std::int64_t id : config.eos_token_ids) ids.push_back(static_cast<std::int32_t>(id));
+  if (tokenizer) {
+    const std::vector<std::int32_t> more = tokenizer->eos_ids();
+    ids.insert(ids.end(), more.begin(), more.end());
+  }
+  std::sort(ids.begin(), ids.end());
+  ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
+  return ids;
+}
+
+// Every rank loads its own slices, all at the same time.
+void load_all_weights(Model::Impl& model, const Checkpoint& checkpoint,
+                      const LoadOptions& options) {
+  const int world_size = model.team->world_size();
+  std::uint64_t total = 0;
+  for (int rank = 0; rank < world_size; ++rank)
+    total += weight_bytes(model.config, model.plan, rank, model.dtype);
+
+  std::mutex mutex;
+  std::uint64_t done = 0;
+  RankLoadOptions rank_options;
+  rank_options.dtype = model.dtype;
+  if (options.progress) {
+    rank_options.progress = [&](std::size_t bytes) {
+      const std::lock_guard lock(mutex);
+      done += bytes;
+      options.progress(done, total);
+    };
+  }
+  model.weights.resize(static_cast<std::size_t>(world_size));
+  model.team->run("loading", [&](Rank& rank) {
+    model.weights[static_cast<std::size_t>(rank.id())] =
+        load_weights(rank, checkpoint, model.plan, rank_options);
+  });
+}
+
+}  // namespace
+
+Model load_model(const std::string& path, const Mesh& mesh, const LoadOptions& options) {
+  const auto start = std::chrono::steady_clock::now();
+  const fs::path file = path;
+  const std::unique_ptr<Checkpoint> checkpoint =
+      options.dummy_weights ? open_dummy_checkpoint(file, options.dummy_seed)
+                            : open_checkpoint(file);
+
+  auto model = std::make_shared<Model::Impl>();
+  model->config = checkpoint->config();
+  model->dtype = options.dtype.value_or(model->config.dtype);
+  check(model->dtype == DType::kFloat32 || model->dtype == DType::kBFloat16 ||
+            model->dtype == DType::kFloat16,
+        "weights cannot be kept as {}", name_of(model->dtype));
+  model->plan = infer_sharding(model->config, mesh.world_size());
+  // The directory of a lone config.json may hold the rest as well.
+  const fs::path home = file.filename() == "config.json" ? file.parent_path() : file;
+  model->tokenizer = load_tokenizer(home);
+  if (options.use_generation_config) read_generation_config(home, *model);
+  model->eos_ids = all_eos_ids(model->config, model->tokenizer.get());
+  model->team = std::make_shared<Team>(mesh);
+  load_all_weights(*model, *checkpoint, options);
+  model->load_seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return Model(std::move(model));
+}
+
+const Mesh& Model::mesh() const { return impl_->team->mesh(); }
+DType Model::dtype() const { return impl_->dtype; }
+std::int64_t Model::vocab_size() const { return impl_->config.vocab_size; }
+std::int64_t Model::max_length() const { return impl_->config.max_position_embeddings; }
+bool Model::has_tokenizer() const { return impl_->tokenizer != nullptr; }
+const SamplingParams& Model::default_sampling() const { return impl_->default_sampling; }
+
+}  // namespace lockstep

@@ -1,0 +1,116 @@
+#include "model/batch.h"
+
+#include "core/check.h"
+#include "model/kv_cache.h"
+
+namespace lockstep {
+
+Batch::Batch(Rank& rank, const BatchLimits& limits) : rank_(rank), limits_(limits) {
+  const auto allocate = [&](DType dtype, const Shape& shape) {
+    return allocate_tensor(rank.ops(), rank.device(), dtype, shape);
+  };
+  const std::int64_t slots = limits.max_batch_size;
+  tokens_ = allocate(DType::kInt32, {slots, limits.max_length});
+  block_tables_ = allocate(DType::kInt32, {slots, kv_blocks(limits.max_length)});
+  sampling_ = allocate(DType::kUInt8, {slots, sizeof(SlotSampling)});
+  bias_ids_ = allocate(DType::kInt32, {slots, kMaxLogitBias});
+  bias_values_ = allocate(DType::kFloat32, {slots, kMaxLogitBias});
+  slots_ = allocate(DType::kInt32, {limits.max_rows});
+  positions_ = allocate(DType::kInt32, {limits.max_rows});
+  logit_rows_ = allocate(DType::kInt32, {limits.max_logit_rows});
+  logit_slots_ = allocate(DType::kInt32, {limits.max_logit_rows});
+  logit_positions_ = allocate(DType::kInt32, {limits.max_logit_rows});
+}
+
+void Batch::upload(const StepInput& input) {
+  for (const Admission& admission : input.admissions) admit(admission);
+
+  const std::size_t rows = input.slots.size();
+  check(rows == input.positions.size() && rows <= static_cast<std::size_t>(limits_.max_rows),
+        "a step of {} slots and {} positions does not fit {} rows", rows, input.positions.size(),
+        limits_.max_rows);
+  check(input.logit_rows.size() <= static_cast<std::size_t>(limits_.max_logit_rows),
+        "{} logit rows do not fit {}", input.logit_rows.size(), limits_.max_logit_rows);
+  for (std::size_t row = 0; row < rows; ++row) {
+    check(input.slots[row] >= 0 && input.slots[row] < limits_.max_batch_size,
+          "row {} names slot {} of {}", row, input.slots[row], limits_.max_batch_size);
+    check(input.positions[row] >= 0 && input.positions[row] < limits_.max_length,
+          "row {} names position {} of {}", row, input.positions[row], limits_.max_length);
+  }
+  std::vector<std::int32_t> logit_slots, logit_positions;
+  for (std::int32_t row : input.logit_rows) {
+    logit_slots.push_back(input.slots.at(static_cast<std::size_t>(row)));
+    logit_positions.push_back(input.positions.at(static_cast<std::size_t>(row)));
+  }
+  rows_ = static_cast<std::int64_t>(rows);
+  num_logit_rows_ = static_cast<std::int64_t>(input.logit_rows.size());
+  upload_values(slots_, input.slots);
+  upload_values(positions_, input.positions);
+  upload_values(logit_rows_, input.logit_rows);
+  upload_values(logit_slots_, logit_slots);
+  upload_values(logit_positions_, logit_positions);
+}
+
+void Batch::admit(const Admission& admission) {
+  const auto length = static_cast<std::int64_t>(admission.tokens.size());
+  const auto blocks = static_cast<std::int64_t>(admission.blocks.size());
+  check(admission.slot >= 0 && admission.slot < limits_.max_batch_size, "slot {} of {}",
+        admission.slot, limits_.max_batch_size);
+  check(length <= limits_.max_length, "{} tokens do not fit a slot of {}", length,
+        limits_.max_length);
+  check(blocks <= block_tables_.tensor.row_size(), "{} blocks do not fit a table of {}", blocks,
+        block_tables_.tensor.row_size());
+  check(admission.logit_bias.size() <= kMaxLogitBias, "{} logit biases; at most {} are allowed",
+        admission.logit_bias.size(), kMaxLogitBias);
+
+  SlotSampling sampling = admission.sampling;
+  sampling.prompt_length = static_cast<std::int32_t>(length);
+  sampling.num_bias = static_cast<std::int32_t>(admission.logit_bias.size());
+  std::vector<std::int32_t> bias_ids;
+  std::vector<float> bias_values;
+  for (const auto& [id, value] : admission.logit_bias) {
+    bias_ids.push_back(id);
+    bias_values.push_back(value);
+  }
+  upload_bytes(tokens_, admission.slot, admission.tokens.data(), length);
+  upload_bytes(block_tables_, admission.slot, admission.blocks.data(), blocks);
+  upload_bytes(sampling_, admission.slot, &sampling, sizeof(SlotSampling));
+  upload_bytes(bias_ids_, admission.slot, bias_ids.data(), sampling.num_bias);
+  upload_bytes(bias_values_, admission.slot, bias_values.data(), sampling.num_bias);
+}
+
+void Batch::upload_values(const OwnedTensor& destination, const std::vector<std::int32_t>& values) {
+  const auto count = static_cast<std::int64_t>(values.size());
+  rank_.ops().upload(
+      destination.tensor.rows(0, count),
+      Tensor{const_cast<std::int32_t*>(values.data()), DType::kInt32, {count}, Device{}});
+}
+
+// The first `count` elements of a row of a matrix.
+void Batch::upload_bytes(const OwnedTensor& destination, std::int64_t row, const void* data,
+                         std::int64_t count) {
+  Tensor target = destination.tensor.rows(row, row + 1);
+  target.shape = {count};
+  rank_.ops().upload(target, Tensor{const_cast<void*>(data), target.dtype, {count}, Device{}});
+}
+
+BatchView Batch::view() const {
+  return {rows_, positions_.tensor.rows(0, rows_), slots_.tensor.rows(0, rows_),
+          block_tables_.tensor};
+}
+
+SamplingView Batch::sampling() const {
+  SamplingView view;
+  view.rows = num_logit_rows_;
+  view.slots = logit_slots_.tensor.rows(0, num_logit_rows_);
+  view.positions = logit_positions_.tensor.rows(0, num_logit_rows_);
+  view.tokens = tokens_.tensor;
+  view.parameters = sampling_.tensor;
+  view.bias_ids = bias_ids_.tensor;
+  view.bias_values = bias_values_.tensor;
+  return view;
+}
+
+Tensor Batch::logit_rows() const { return logit_rows_.tensor.rows(0, num_logit_rows_); }
+
+}  // namespace lockstep

@@ -1,0 +1,61 @@
+#include "model/layers.h"
+
+#include "core/check.h"
+
+namespace lockstep {
+namespace {
+
+constexpr std::size_t kAlignment = 256;
+
+}  // namespace
+
+Workspace::Workspace(Rank& rank, std::size_t bytes)
+    : device_(rank.device()), buffer_(rank.ops().allocate(bytes)) {}
+
+Tensor Workspace::make(std::int64_t rows, std::int64_t columns) {
+  Tensor tensor{nullptr, DType::kFloat32, {rows, columns}, device_};
+  check(used_ + tensor.bytes() <= buffer_.bytes(), "the workspace of {} bytes is used up",
+        buffer_.bytes());
+  tensor.data = static_cast<char*>(buffer_.data()) + used_;
+  used_ += (tensor.bytes() + kAlignment - 1) / kAlignment * kAlignment;
+  return tensor;
+}
+
+Residual::Residual(Rank& rank, std::int64_t max_rows, std::int64_t hidden_size)
+    : rank_(rank),
+      stream_(allocate_tensor(rank.ops(), rank.device(), DType::kFloat32, {max_rows, hidden_size})),
+      partial_(
+          allocate_tensor(rank.ops(), rank.device(), DType::kFloat32, {max_rows, hidden_size})) {}
+
+Tensor Residual::start(std::int64_t rows) {
+  rows_ = rows;
+  pending_ = nullptr;
+  return stream_.tensor.rows(0, rows);
+}
+
+void Residual::add_partial(const Tensor& x, const LinearWeights& linear) {
+  check(pending_ == nullptr, "a partial sum is still pending");
+  rank_.ops().linear(partial_.tensor.rows(0, rows_), x, linear.weight);
+  pending_ = &linear;
+}
+
+void Residual::norm(const Tensor& out, const Tensor& weight, float eps) {
+  const Tensor stream = stream_.tensor.rows(0, rows_);
+  if (pending_ != nullptr) {
+    const Tensor sum = partial_.tensor.rows(0, rows_);
+    rank_.comm().all_reduce(sum);
+    if (pending_->bias) rank_.ops().add(sum, pending_->bias->tensor);
+    rank_.ops().add(stream, sum);
+    pending_ = nullptr;
+  }
+  rank_.ops().rms_norm(out, stream, weight, eps);
+}
+
+Tensor column_linear(Rank& rank, Workspace& workspace, const Tensor& x,
+                     const LinearWeights& linear) {
+  const Tensor out = workspace.make(x.num_rows(), linear.weight.out_features);
+  rank.ops().linear(out, x, linear.weight, linear.bias ? &linear.bias->tensor : nullptr);
+  return out;
+}
+
+}  // namespace lockstep

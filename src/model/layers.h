@@ -1,0 +1,63 @@
+// The sharded layers: the only place of the model that communicates.
+//
+// Column-parallel: the output features are split, so each rank computes its own from the whole
+// input, and nothing is exchanged. Row-parallel: the input features are split, so each rank's
+// product is a partial sum, and the sum over ranks is owed (Megatron-LM, Shoeybi et al. 2019). It
+// is paid as late as possible: by whoever needs the hidden state next.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "core/buffer.h"
+#include "lockstep/spmd.h"
+#include "ops/ops.h"
+#include "sharding/weights.h"
+
+namespace lockstep {
+
+// Memory for one step's intermediate values. make() hands out the same addresses for the same
+// calls; reset() takes everything back.
+class Workspace {
+ public:
+  Workspace(Rank& rank, std::size_t bytes);
+
+  // [rows, columns] float32, not initialised.
+  Tensor make(std::int64_t rows, std::int64_t columns);
+  void reset() { used_ = 0; }
+
+ private:
+  Device device_;
+  Buffer buffer_;
+  std::size_t used_ = 0;
+};
+
+// The hidden state of a step: the residual stream [rows, hidden_size] plus the partial sums that
+// are still to be added to it.
+class Residual {
+ public:
+  Residual(Rank& rank, std::int64_t max_rows, std::int64_t hidden_size);
+
+  // Begins a step: the stream's memory, to be filled by the embedding; nothing is pending.
+  Tensor start(std::int64_t rows);
+
+  // Row-parallel linear: x [rows, local_in_features] times weight^T is this rank's share of a sum
+  // over ranks that is to be added to the stream; the bias is added once, after the reduction.
+  void add_partial(const Tensor& x, const LinearWeights& linear);
+
+  // The RMS norm of the stream with everything pending added, into `out` [rows, hidden_size].
+  void norm(const Tensor& out, const Tensor& weight, float eps);
+
+ private:
+  Rank& rank_;
+  OwnedTensor stream_;   // [max_rows, hidden_size] float32
+  OwnedTensor partial_;  // [max_rows, hidden_size] float32
+  std::int64_t rows_ = 0;
+  const LinearWeights* pending_ = nullptr;  // what partial_ is the product of
+};
+
+// x [rows, in_features] times this rank's output features: [rows, local_out_features].
+Tensor column_linear(Rank& rank, Workspace& workspace, const Tensor& x,
+                     const LinearWeights& linear);
+
+}  // namespace lockstep

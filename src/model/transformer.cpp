@@ -1,0 +1,84 @@
+#include "model/transformer.h"
+
+#include <algorithm>
+#include <vector>
+
+namespace lockstep {
+namespace {
+
+// The most that one block, or the head of the model, keeps in the workspace at once.
+std::size_t workspace_bytes(const Config& config, const RankShard& shard,
+                            const BatchLimits& limits) {
+  const std::int64_t qkv = (shard.heads.size() + 2 * shard.kv_heads.size()) * config.head_dim;
+  const std::int64_t attended = shard.heads.size() * config.head_dim;
+  const std::int64_t columns =
+      2 * config.hidden_size + qkv + attended + 3 * shard.intermediate.size();
+  constexpr std::int64_t kPadding = 8 * 256;  // of eight tensors
+  return static_cast<std::size_t>(limits.max_rows * columns) * sizeof(float) + kPadding +
+         static_cast<std::size_t>(limits.max_logit_rows * config.hidden_size) * sizeof(float);
+}
+
+}  // namespace
+
+Transformer::Transformer(Rank& rank, const Config& config, const ShardPlan& plan,
+                         const Weights& weights, const BatchLimits& limits)
+    : rank_(rank),
+      config_(config),
+      shard_(plan.ranks.at(static_cast<std::size_t>(rank.id()))),
+      weights_(weights),
+      inverse_frequencies_(
+          allocate_tensor(rank.ops(), rank.device(), DType::kFloat32, {config.head_dim / 2})),
+      token_ids_(allocate_tensor(rank.ops(), rank.device(), DType::kInt32, {limits.max_rows})),
+      logits_(allocate_tensor(rank.ops(), rank.device(), DType::kFloat32,
+                              {limits.max_logit_rows, shard_.vocab.size()})),
+      residual_(rank, limits.max_rows, config.hidden_size),
+      workspace_(rank, workspace_bytes(config, shard_, limits)) {
+  std::vector<float> frequencies = rotary_frequencies(config);
+  const Tensor& target = inverse_frequencies_.tensor;
+  rank.ops().upload(target, Tensor{frequencies.data(), target.dtype, target.shape, Device{}});
+}
+
+Tensor Transformer::forward(const Batch& batch, const KvCache& cache) {
+  const BatchView view = batch.view();
+  const Tensor token_ids = token_ids_.tensor.rows(0, view.rows);
+  rank_.ops().token_ids(token_ids, batch.tokens(), view);
+  rank_.ops().embedding(residual_.start(view.rows), weights_.embed_tokens, token_ids);
+
+  for (std::int64_t i = 0; i < config_.num_hidden_layers; ++i) block(i, view, cache.layer(i));
+
+  workspace_.reset();
+  const Tensor hidden = workspace_.make(view.rows, config_.hidden_size);
+  residual_.norm(hidden, weights_.norm.tensor, config_.rms_norm_eps);
+  const Tensor logit_rows = batch.logit_rows();
+  const Tensor chosen = workspace_.make(logit_rows.num_rows(), config_.hidden_size);
+  rank_.ops().gather_rows(chosen, hidden, logit_rows);
+  const Tensor logits = logits_.tensor.rows(0, logit_rows.num_rows());
+  rank_.ops().linear(logits, chosen, weights_.lm_head);
+  return logits;
+}
+
+void Transformer::block(std::int64_t index, const BatchView& batch, const KvLayer& cache) {
+  const LayerWeights& w = weights_.layers[static_cast<std::size_t>(index)];
+  const AttentionShape shape = attention_shape(config_, shard_, index);
+  const float eps = config_.rms_norm_eps;
+  Ops& ops = rank_.ops();
+  workspace_.reset();
+  const Tensor normed = workspace_.make(batch.rows, config_.hidden_size);
+
+  residual_.norm(normed, w.input_layernorm.tensor, eps);
+  const Tensor qkv = column_linear(rank_, workspace_, normed, w.qkv_proj);
+  ops.rope_and_cache(qkv, shape, inverse_frequencies_.tensor,
+                     w.q_norm ? &w.q_norm->tensor : nullptr, w.k_norm ? &w.k_norm->tensor : nullptr,
+                     eps, cache, batch);
+  const Tensor attended = workspace_.make(batch.rows, shape.local_heads * shape.head_dim);
+  ops.attention(attended, qkv, shape, cache, batch);
+  residual_.add_partial(attended, w.o_proj);
+
+  residual_.norm(normed, w.post_attention_layernorm.tensor, eps);
+  const Tensor gate_up = column_linear(rank_, workspace_, normed, w.gate_up_proj);
+  const Tensor activated = workspace_.make(batch.rows, shard_.intermediate.size());
+  ops.silu_multiply(activated, gate_up);
+  residual_.add_partial(activated, w.down_proj);
+}
+
+}  // namespace lockstep

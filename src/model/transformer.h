@@ -1,0 +1,48 @@
+// The model, written once for all families, devices and world sizes.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "checkpoint/config.h"
+#include "core/buffer.h"
+#include "lockstep/spmd.h"
+#include "model/batch.h"
+#include "model/kv_cache.h"
+#include "model/layers.h"
+#include "sharding/plan.h"
+#include "sharding/weights.h"
+
+namespace lockstep {
+
+// One rank's part of a decoder-only transformer (Llama 2/3, Mistral, Qwen2, Qwen3). Used from the
+// rank's own thread. Refers to config, plan and weights, which outlive it.
+class Transformer {
+ public:
+  Transformer(Rank& rank, const Config& config, const ShardPlan& plan, const Weights& weights,
+              const BatchLimits& limits);
+
+  // Runs the batch's rows, prompt chunks and single tokens alike, and writes their keys and values
+  // to the cache. Returns the logits of the batch's logit rows for this rank's part of the
+  // vocabulary, [logit rows, local_vocab] float32, valid until the next call.
+  Tensor forward(const Batch& batch, const KvCache& cache);
+
+ private:
+  void block(std::int64_t index, const BatchView& batch, const KvLayer& cache);
+
+  Rank& rank_;
+  const Config& config_;
+  const RankShard& shard_;
+  const Weights& weights_;
+  OwnedTensor inverse_frequencies_;  // [head_dim / 2] float32
+  OwnedTensor token_ids_;            // [max_rows] int32
+  OwnedTensor logits_;               // [max_logit_rows, local_vocab] float32
+  Residual residual_;
+  Workspace workspace_;
+};
+
+// The rotary frequencies: element i of head_dim/2 turns by position * frequency (Su et al. 2021),
+// stretched as config.rope_scaling says. The same float32 arithmetic as Hugging Face transformers.
+std::vector<float> rotary_frequencies(const Config& config);
+
+}  // namespace lockstep

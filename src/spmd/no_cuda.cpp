@@ -1,0 +1,10 @@
+#include "core/check.h"
+#include "spmd/devices.h"
+
+namespace lockstep {
+
+int cuda_device_count() { return 0; }
+
+void require_cuda() { fail("this build of Lockstep has no CUDA"); }
+
+}  // namespace lockstep
