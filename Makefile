@@ -22,7 +22,6 @@ test: ## Build and run every test
 	@scripts/install-deps.sh test
 	@cmake --preset dev
 	@cmake --build --preset dev
-	@scripts/demo-model.sh >/dev/null
 	@scripts/test-assets.sh >/dev/null
 	ctest --preset dev -j "$$(nproc)"
 

@@ -1,6 +1,7 @@
-// The CPU operations against what the machine can do, on one thread: bytes of weights a second against a
-// plain read loop, multiply-adds a second against a loop that stays in registers. The two references are
-// measured right before each benchmark that is compared with them; `of_read` and `of_fma` are the ratios.
+// The CPU operations against what the machine can do, on one thread: bytes of weights a second
+// against a plain read loop, multiply-adds a second against a loop that stays in registers. The two
+// references are measured right before each benchmark that is compared with them; `of_read` and
+// `of_fma` are the ratios.
 //
 //   cpu_ops_bench --benchmark_filter=decode
 #include <benchmark/benchmark.h>
@@ -48,10 +49,11 @@ class Best {
 constexpr std::size_t kReadBytes = std::size_t{512} << 20;
 
 #if defined(__x86_64__)
-#define LOCKSTEP_CLONES \
-  __attribute__((noinline, target_clones("default", "arch=haswell", "arch=skylake-avx512")))
+#define LOCKSTEP_CLONES                                                              \
+  __attribute__((noinline, optimize("O3", "fp-contract=fast"),                       \
+                 target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))
 #else
-#define LOCKSTEP_CLONES __attribute__((noinline))
+#define LOCKSTEP_CLONES __attribute__((noinline, optimize("O3", "fp-contract=fast")))
 #endif
 
 // A vector as wide as the machine's, or several registers where they are narrower.
@@ -69,8 +71,8 @@ LOCKSTEP_CLONES void read_all(const Words* data, std::size_t count, Words* sum) 
   *sum = s0 + s1 + s2 + s3;
 }
 
-// 8 independent chains: enough to fill two pipelines of four cycles, few enough for 16 registers of 32
-// bytes.
+// 8 independent chains: enough to fill two pipelines of four cycles, few enough for 16 registers of
+// 32 bytes.
 LOCKSTEP_CLONES void multiply_add(std::size_t steps, Floats* sums) {
   Floats a, b;
   for (int i = 0; i < 16; ++i) {
@@ -128,11 +130,11 @@ struct Layer {
 
 // The last ones are the row-parallel shares of 4 ranks.
 constexpr Layer kLayers[] = {
-    {"smollm2", "qkv_proj", 960, 576, 8},         {"smollm2", "o_proj", 576, 576, 8},
-    {"smollm2", "gate_up_proj", 3072, 576, 8},    {"smollm2", "down_proj", 576, 1536, 8},
-    {"smollm2", "lm_head", 49152, 576, 8},        {"mistral", "qkv_proj", 6144, 4096, 8},
-    {"mistral", "o_proj", 4096, 4096, 8},         {"mistral", "gate_up_proj", 28672, 4096, 8},
-    {"mistral", "down_proj", 4096, 14336, 8},     {"smollm2", "down_proj_1_of_4", 576, 384, 2},
+    {"smollm2", "qkv_proj", 960, 576, 8},           {"smollm2", "o_proj", 576, 576, 8},
+    {"smollm2", "gate_up_proj", 3072, 576, 8},      {"smollm2", "down_proj", 576, 1536, 8},
+    {"smollm2", "lm_head", 49152, 576, 8},          {"mistral", "qkv_proj", 6144, 4096, 8},
+    {"mistral", "o_proj", 4096, 4096, 8},           {"mistral", "gate_up_proj", 28672, 4096, 8},
+    {"mistral", "down_proj", 4096, 14336, 8},       {"smollm2", "down_proj_1_of_4", 576, 384, 2},
     {"mistral", "down_proj_1_of_2", 4096, 7168, 4}, {"mistral", "down_proj_1_of_4", 4096, 3584, 2},
     {"mistral", "down_proj_1_of_8", 4096, 1792, 1},
 };

@@ -7,6 +7,6 @@ options=(-i)
 [[ ${1:-} != --check ]] || options=(--dry-run --Werror)
 
 # Run in parallel: parsing is the cost.
-find bench examples include src tests -type f \
+find . \( -name 'build*' -o -name '.?*' \) -prune -o -type f \
   \( -name '*.h' -o -name '*.cpp' -o -name '*.cuh' -o -name '*.cu' \) -print0 |
   xargs -0 -r -n 8 -P "$(nproc)" clang-format --style=file "${options[@]}"

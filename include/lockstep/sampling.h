@@ -16,7 +16,7 @@ struct SamplingParams {
   float top_p = 1.0f;        // keep the most probable tokens that add up to this; (0, 1]
   int top_k = 0;             // keep this many tokens; 0 or -1: all
   float min_p = 0.0f;        // keep tokens at least this times as probable as the best; [0, 1]
-  float repetition_penalty = 1.0f;    // divides the logits of tokens that occurred; above 0
+  float repetition_penalty = 1.0f;    // divides the logits of tokens that occurred; [0.01, 100]
   float presence_penalty = 0.0f;      // taken once from tokens that were generated; [-2, 2]
   float frequency_penalty = 0.0f;     // taken for each time a token was generated; [-2, 2]
   std::optional<std::uint64_t> seed;  // the same seed gives the same text on any number of ranks

@@ -8,7 +8,7 @@ WORDS = (
     "the a of to and in that it is was for on with as at by from this have not are but one all we "
     "their there been if more when will would who so no out up into time people year way day man "
     "thing woman life child world school state family student group country problem hand part place "
-    "case week company system program question work number night point home water room mother area "
+    "case week company system program question labour number night point home water room mother area "
     "money story fact month lot right study book eye job word business issue side kind head house "
     "service friend father power hour game line end member law car city community name president "
     "team minute idea body information back parent face others level office door health person art "
@@ -55,7 +55,7 @@ CODE = [
     "SELECT {a}, COUNT(*) FROM {b} WHERE {c} >= {n} GROUP BY 1 ORDER BY 2 DESC;",
     "<div class=\"{a}-{b}\" id='{c}'>&nbsp;{n}<br/></div>",
     "{{\"{a}\": [{n}, {f}, null, true], \"{b}\": {{\"{c}\": \"\\u00e9\\n\"}}}}",
-    "$ git commit -m \"{a}: {b} (#{n})\" && make -j{n} {c} 2>&1 | tee /tmp/{a}.log",
+    "$ git commit -m \"{a}: {b} (#{n})\" && make -j{n} {c} 2>&1 | tee ./{a}.log",
     "fn {a}<'a>({b}: &'a str) -> Result<(), Box<dyn Error>> {{ {c}!(\"{{:?}}\", {n}); Ok(()) }}",
     "    if {a} != {b} and not {c}:   # {n}%\n        raise ValueError(f'{{{a}!r}}')\n",
     "\\begin{{equation}} \\frac{{{n}}}{{{f}}} \\leq \\sum_{{i=1}}^{{{n}}} {a}_i \\end{{equation}}",
@@ -86,6 +86,9 @@ EMOJI = ["😀", "😂", "🤖", "👍🏽", "👩‍👩‍👧‍👦", "🏳�
 
 
 def assigned(code_point):
+    # Hugging Face's NFC does not know these yet: marks that are new in Unicode 14.
+    if 0x898 <= code_point <= 0x89F or 0x8C8 <= code_point <= 0x8D2:
+        return False
     return unicodedata.category(chr(code_point)) not in ("Cn", "Cs")
 
 

@@ -87,6 +87,9 @@ class Builder : public nlohmann::json_sax<Json> {
 }  // namespace
 
 nlohmann::json parse_json(std::string_view text, const std::string& source) {
+  // The parser takes a zero byte for the end of the text, whatever follows.
+  const auto zero = text.find('\0');
+  check(zero == text.npos, "{}: not valid JSON (byte {}): a zero byte", source, zero);
   Builder builder(source);
   check(Json::sax_parse(text.begin(), text.end(), &builder), "{}: not valid JSON", source);
   return builder.take();

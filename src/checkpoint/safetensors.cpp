@@ -128,11 +128,12 @@ void place_tensors(std::uint64_t data, const File& file, std::vector<Safetensors
     return std::pair(a.offset, a.bytes) < std::pair(b.offset, b.bytes);
   });
   const std::uint64_t room = file.size() - data;
-  std::uint64_t end = 0;
-  for (SafetensorsTensor& tensor : tensors) {
+  for (const SafetensorsTensor& tensor : tensors)
     if (tensor.offset + tensor.bytes > room)
       fail("{}: tensor {}: its data ends at {}, but the file has only {} bytes of data",
            file.name(), quote_name(tensor.name), tensor.offset + tensor.bytes, room);
+  std::uint64_t end = 0;
+  for (SafetensorsTensor& tensor : tensors) {
     if (tensor.offset != end)
       fail("{}: tensor {}: its data begins at {}, but that of the tensor before it ends at {}: {}",
            file.name(), quote_name(tensor.name), tensor.offset, end,

@@ -89,8 +89,10 @@ class SafetensorsCheckpoint : public IndexedCheckpoint {
     std::unordered_map<std::string, Found> found = read_headers(directory);
     for (const ExpectedTensor& expected : expected_tensors(config_)) {
       const auto place = found.find(expected.name);
-      check(place != found.end(), "{}: tensor \"{}\" of shape {} is missing", directory.string(),
-            expected.name, to_string(expected.shape));
+      if (place == found.end())
+        fail("{}: tensor \"{}\" of shape {} is missing",
+             files_.size() == 1 ? files_.front().name() : directory.string(), expected.name,
+             to_string(expected.shape));
       add_tensor(expected, place->second);
       found.erase(place);
     }

@@ -10,6 +10,7 @@
 
 #include "cli/commands.h"
 #include "cli/options.h"
+#include "cli/output.h"
 #include "core/check.h"
 #include "generate/engine.h"
 #include "generate/model_impl.h"
@@ -153,22 +154,25 @@ Result measure(const BenchOptions& options, const Model& model, int batch, doubl
           median(prefill),           median(decode), floor_ms};
 }
 
-void print_table(const std::vector<Result>& results, const BenchOptions& options) {
-  fmt::print("{:>3} {:>6} {:>12} {:>14} {:>12} {:>12} {:>12} {:>10}\n", "tp", "batch", "prefill ms",
-             "prefill tok/s", "decode ms", "tok/s", "floor ms", "of floor");
-  for (const Result& r : results) {
-    const auto tokens = static_cast<double>(options.prompt * r.batch);
-    fmt::print("{:>3} {:>6} {:>12.2f} {:>14.0f} {:>12.3f} {:>12.1f} {:>12.3f} {:>9.0f}%\n", r.tp,
-               r.batch, r.prefill_ms, 1e3 * tokens / r.prefill_ms, r.decode_ms,
-               1e3 * r.batch / r.decode_ms, r.floor_ms, 100 * r.floor_ms / r.decode_ms);
-  }
+void print_header() {
+  write_out(fmt::format("{:>3} {:>6} {:>12} {:>14} {:>12} {:>12} {:>12} {:>10}\n", "tp", "batch",
+                        "prefill ms", "prefill tok/s", "decode ms", "tok/s", "floor ms",
+                        "of floor"));
+}
+
+void print_row(const Result& r, const BenchOptions& options) {
+  const auto tokens = static_cast<double>(options.prompt * r.batch);
+  write_out(fmt::format("{:>3} {:>6} {:>12.2f} {:>14.0f} {:>12.3f} {:>12.1f} {:>12.3f} {:>9.0f}%\n",
+                        r.tp, r.batch, r.prefill_ms, 1e3 * tokens / r.prefill_ms, r.decode_ms,
+                        1e3 * r.batch / r.decode_ms, r.floor_ms, 100 * r.floor_ms / r.decode_ms));
 }
 
 void print_json(const std::vector<Result>& results, const BenchOptions& options,
                 std::string_view dtype) {
-  nlohmann::json json = {{"model", options.model.model}, {"dtype", dtype},
-                         {"prompt", options.prompt},     {"new_tokens", options.new_tokens},
-                         {"runs", options.runs},         {"results", nlohmann::json::array()}};
+  nlohmann::ordered_json json = {
+      {"model", options.model.model}, {"dtype", dtype},
+      {"prompt", options.prompt},     {"new_tokens", options.new_tokens},
+      {"runs", options.runs},         {"results", nlohmann::json::array()}};
   for (const Result& r : results)
     json["results"].push_back({{"tp", r.tp},
                                {"batch", r.batch},
@@ -182,6 +186,7 @@ void print_json(const std::vector<Result>& results, const BenchOptions& options,
 int run_bench(const BenchOptions& options) {
   std::vector<Result> results;
   std::string dtype;
+  if (!options.json) print_header();
   for (int tp : options.tp) {
     const Model model = load(options.model, tp);
     dtype = name_of(model.dtype());
@@ -189,12 +194,12 @@ int run_bench(const BenchOptions& options) {
           "{} prompt and {} new tokens: the model has {} positions", options.prompt,
           options.new_tokens, model.max_length());
     const double floor_ms = measure_floor(*model.impl());
-    for (int batch : options.batch) results.push_back(measure(options, model, batch, floor_ms));
+    for (int batch : options.batch) {
+      results.push_back(measure(options, model, batch, floor_ms));
+      if (!options.json) print_row(results.back(), options);
+    }
   }
-  if (options.json)
-    print_json(results, options, dtype);
-  else
-    print_table(results, options);
+  if (options.json) print_json(results, options, dtype);
   return 0;
 }
 
@@ -206,7 +211,9 @@ void add_bench(CLI::App& app, Run& run) {
   auto options = std::make_shared<BenchOptions>();
   BenchOptions& o = *options;
   o.model.add_to(command);
-  add_option(command, "--tp", o.tp, "Numbers of ranks to measure: 1,2,4", "TP")->delimiter(',');
+  add_option(command, "--tp", o.tp, "Numbers of ranks to measure: 1,2,4", "TP")
+      ->delimiter(',')
+      ->check(CLI::Range(1, Mesh::kMaxWorldSize));
   add_option(command, "--batch", o.batch, "Batch sizes to measure: 1,8,32", "BATCH")
       ->delimiter(',')
       ->check(CLI::Range(1, 4096));
@@ -220,7 +227,8 @@ void add_bench(CLI::App& app, Run& run) {
   add_option(command, "--runs", o.runs, "Runs to take the median of", "RUNS")
       ->check(CLI::Range(1, 1000));
   command.add_flag("--json", o.json, "One JSON object")->envname("LOCKSTEP_JSON");
-  command.callback([options, &run] { run = [options] { return run_bench(*options); }; });
+  command.parse_complete_callback(
+      [options, &run] { run = [options] { return run_bench(*options); }; });
 }
 
 }  // namespace lockstep::cli

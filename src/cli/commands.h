@@ -1,5 +1,6 @@
 // The subcommands. Each adds itself to the command line and sets `run` when it is the one asked
-// for; `run` returns the process's exit status.
+// for; `run` returns the process's exit status. They set it in a parse_complete_callback: CLI11
+// reads the environment variables of subcommands without one even when another subcommand is run.
 #pragma once
 
 #include <CLI/CLI.hpp>

@@ -13,6 +13,7 @@
 #include "cli/commands.h"
 #include "cli/interrupt.h"
 #include "cli/options.h"
+#include "cli/output.h"
 #include "core/check.h"
 #include "generate/model_impl.h"
 
@@ -44,22 +45,29 @@ std::string read_all(std::istream& in) {
   return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
 }
 
+// Every editor and `echo` end a text with a newline that is not meant to be continued.
+std::string without_last_newline(std::string text) {
+  if (text.ends_with('\n')) text.pop_back();
+  return text;
+}
+
 std::vector<Prompt> read_prompts(const GenerateOptions& options) {
   std::vector<Prompt> prompts(options.prompts.begin(), options.prompts.end());
   for (const std::string& file : options.files) {
     std::ifstream in(file, std::ios::binary);
     check(in.is_open() && in.peek() != std::ifstream::traits_type::eof(),
           "{}: cannot be read, or is empty", file);
-    prompts.emplace_back(read_all(in));
+    prompts.emplace_back(without_last_newline(read_all(in)));
   }
   if (!options.prompt_ids.empty()) prompts.emplace_back(options.prompt_ids);
   if (prompts.empty()) {
-    check(!isatty(STDIN_FILENO), "no prompt: give one with -p, -f, --prompt-ids or on stdin");
+    if (isatty(STDIN_FILENO))
+      usage_error("no prompt: give one with -p, -f, --prompt-ids or on stdin");
     std::ostringstream text;
     char chunk[4096];
     for (ssize_t size; (size = read(STDIN_FILENO, chunk, sizeof chunk)) > 0;)
       text.write(chunk, size);
-    prompts.emplace_back(text.str());
+    prompts.emplace_back(without_last_newline(text.str()));
   }
   return prompts;
 }
@@ -76,8 +84,7 @@ std::pair<std::int32_t, float> parse_bias(const std::string& text) {
   return {id, value};
 }
 
-SamplingParams sampling_params(const GenerateOptions& options, const Model& model) {
-  SamplingParams params = model.default_sampling();
+SamplingParams sampling_params(const GenerateOptions& options, SamplingParams params) {
   const auto overlay = [](const auto& option, auto& field) {
     if (option) field = *option;
   };
@@ -94,22 +101,34 @@ SamplingParams sampling_params(const GenerateOptions& options, const Model& mode
   params.ignore_eos = options.ignore_eos;
   params.skip_special_tokens = !options.keep_special;
   params.max_tokens = options.max_tokens;
-  for (const std::string& bias : options.logit_bias) params.logit_bias.insert(parse_bias(bias));
+  for (const std::string& bias : options.logit_bias) {
+    const auto [id, value] = parse_bias(bias);
+    params.logit_bias[id] = value;
+  }
   return params;
 }
 
-// Broken text (a token that is not UTF-8 on its own) is replaced and not an error.
-std::string dump(const nlohmann::json& json) {
-  return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+// What can be known to be wrong before the model is loaded.
+void check_params(const GenerateOptions& options) {
+  try {
+    validate(sampling_params(options, SamplingParams{}));
+  } catch (const Error& error) {
+    usage_error(error.what());
+  }
 }
 
-nlohmann::json to_json(const Completion& completion) {
-  nlohmann::json tokens = nlohmann::json::array();
+// Broken text (a token that is not UTF-8 on its own) is replaced and not an error.
+std::string dump(const nlohmann::ordered_json& json) {
+  return json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+}
+
+nlohmann::ordered_json to_json(const Completion& completion) {
+  nlohmann::ordered_json tokens = nlohmann::ordered_json::array();
   for (const Token& token : completion.tokens) {
-    nlohmann::json entry = {{"id", token.id}, {"text", token.text}};
+    nlohmann::ordered_json entry = {{"id", token.id}, {"text", token.text}};
     if (token.logprob) {
       entry["logprob"] = *token.logprob;
-      entry["top_logprobs"] = nlohmann::json::array();
+      entry["top_logprobs"] = nlohmann::ordered_json::array();
       for (const TokenLogprob& top : token.top_logprobs)
         entry["top_logprobs"].push_back(
             {{"id", top.id}, {"token", top.token}, {"logprob", top.logprob}});
@@ -117,7 +136,7 @@ nlohmann::json to_json(const Completion& completion) {
     tokens.push_back(std::move(entry));
   }
   const std::size_t count = completion.tokens.size();
-  nlohmann::json json = {
+  nlohmann::ordered_json json = {
       {"text", completion.text},
       {"tokens", std::move(tokens)},
       {"finish_reason", name_of(completion.finish_reason)},
@@ -142,16 +161,11 @@ void print_figures(const Model& model, const Completion& completion) {
              model.impl()->load_seconds);
 }
 
-void write_text(const std::string& text) {
-  std::fwrite(text.data(), 1, text.size(), stdout);
-  std::fflush(stdout);
-}
-
 int run_generate(const GenerateOptions& options) {
+  check_params(options);
   const std::vector<Prompt> prompts = read_prompts(options);
   const Model model = load(options.model, options.tp, !options.no_generation_config);
-  const SamplingParams params = sampling_params(options, model);
-  validate(params);
+  const SamplingParams params = sampling_params(options, model.default_sampling());
   GeneratorOptions generator_options = options.generator;
   generator_options.max_batch_size = static_cast<int>(std::min<std::size_t>(prompts.size(), 64));
   Generator generator(model, generator_options);
@@ -161,20 +175,22 @@ int run_generate(const GenerateOptions& options) {
   if (prompts.size() == 1 && !options.json) {
     TokenStream stream = generator.stream(prompts.front(), params);
     const std::stop_callback cancel(interrupt.token(), [&] { stream.cancel(); });
-    if (options.echo) write_text(prompts.front().text);
+    if (options.echo) write_out(prompts.front().text);
     for (const Token& token : stream) {
-      write_text(model.has_tokenizer() ? token.text : fmt::format("{} ", token.id));
+      write_out(model.has_tokenizer() ? token.text : fmt::format("{} ", token.id));
     }
-    write_text("\n");
+    write_out("\n");
     print_figures(model, stream.completion());
     return status();
   }
-  for (const Completion& completion : generator.generate(prompts, params, interrupt.token())) {
+  const std::vector<Completion> completions =
+      generator.generate(prompts, params, interrupt.token());
+  for (std::size_t i = 0; i < completions.size(); ++i) {
     if (options.json) {
-      write_text(dump(to_json(completion)) + "\n");
+      write_out(dump(to_json(completions[i])) + "\n");
     } else {
-      write_text(completion.text + "\n");
-      print_figures(model, completion);
+      write_out((options.echo ? prompts[i].text : "") + completions[i].text + "\n");
+      print_figures(model, completions[i]);
     }
   }
   return status();
@@ -187,7 +203,8 @@ void add_generate(CLI::App& app, Run& run) {
   auto options = std::make_shared<GenerateOptions>();
   GenerateOptions& o = *options;
   o.model.add_to(command);
-  add_option(command, "--tp", o.tp, "Ranks that share the model (tensor parallelism)", "TP");
+  add_option(command, "--tp", o.tp, "Ranks that share the model (tensor parallelism)", "TP")
+      ->check(CLI::Range(1, Mesh::kMaxWorldSize));
   add_option(command, "-p,--prompt", o.prompts, "Text to continue; several times: a batch",
              "PROMPT")
       ->allow_extra_args(false);
@@ -231,7 +248,8 @@ void add_generate(CLI::App& app, Run& run) {
              "Tokens of prompt and output; 0: the model's, at most 8192", "MAX_LENGTH");
   add_option(command, "--prefill-chunk", o.generator.prefill_chunk,
              "Prompt tokens that one step works on", "PREFILL_CHUNK");
-  command.callback([options, &run] { run = [options] { return run_generate(*options); }; });
+  command.parse_complete_callback(
+      [options, &run] { run = [options] { return run_generate(*options); }; });
 }
 
 }  // namespace lockstep::cli

@@ -163,12 +163,14 @@ void add_inspect(CLI::App& app, Run& run) {
       "inspect", "What is where: every weight's split, bytes and cache per rank");
   auto options = std::make_shared<InspectOptions>();
   options->model.add_to(command);
-  add_option(command, "--tp", options->tp, "Ranks that share the model", "TP");
+  add_option(command, "--tp", options->tp, "Ranks that share the model", "TP")
+      ->check(CLI::Range(1, Mesh::kMaxWorldSize));
   add_option(command, "--length", options->length, "Tokens to give the size of the KV cache for",
              "LENGTH")
       ->check(CLI::Range(1, 1 << 30));
   command.add_flag("--json", options->json, "One JSON object")->envname("LOCKSTEP_JSON");
-  command.callback([options, &run] { run = [options] { return run_inspect(*options); }; });
+  command.parse_complete_callback(
+      [options, &run] { run = [options] { return run_inspect(*options); }; });
 }
 
 }  // namespace lockstep::cli

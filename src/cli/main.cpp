@@ -4,9 +4,11 @@
 
 #include <cstdio>
 #include <exception>
+#include <iostream>
 
 #include "cli/commands.h"
 #include "cli/interrupt.h"
+#include "cli/output.h"
 
 int main(int argc, char** argv) {
   lockstep::cli::Interrupt::install();
@@ -21,9 +23,13 @@ int main(int argc, char** argv) {
   lockstep::cli::add_bench(app, run);
   try {
     app.parse(argc, argv);
-    return run();
+    const int status = run();
+    lockstep::cli::write_out("");  // all of it has arrived, or this throws
+    return status;
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 2;
+    const bool asked = app.exit(error) == 0;  // for help or the version
+    std::cout.flush();
+    return !asked ? 2 : std::cout ? 0 : 1;
   } catch (const std::exception& error) {
     fmt::print(stderr, "lockstep: error: {}\n", error.what());
     return 1;

@@ -41,6 +41,8 @@ LoadOptions ModelOptions::load_options() const {
   return options;
 }
 
+void usage_error(const std::string& message) { throw CLI::ValidationError(message); }
+
 Model load(const ModelOptions& options, int world_size, bool use_generation_config) {
   LoadOptions load_options = options.load_options();
   load_options.use_generation_config = use_generation_config;

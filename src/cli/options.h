@@ -29,6 +29,9 @@ struct ModelOptions {
   LoadOptions load_options() const;
 };
 
+// Throws what makes the process end with status 2, "wrong usage".
+[[noreturn]] void usage_error(const std::string& message);
+
 // load_model, with progress on a terminal.
 Model load(const ModelOptions& options, int world_size, bool use_generation_config = true);
 

@@ -1,6 +1,10 @@
 // Raising errors: the only two ways in which this code base does it.
 #pragma once
 
+#ifdef __CUDACC__  // nvcc cannot evaluate fmt's check of format strings at compile time
+#define FMT_USE_CONSTEXPR 1
+#define FMT_CONSTEVAL
+#endif
 #include <fmt/format.h>
 
 #include <utility>

@@ -16,16 +16,47 @@ struct RankState {
         batch(rank, limits),
         transformer(rank, model.config, model.plan,
                     model.weights[static_cast<std::size_t>(rank.id())], limits),
-        sampler(rank, model.plan, limits) {}
+        sampler(rank, model.plan, limits),
+        recorder(rank.ops().make_recorder()) {}
 
   KvCache cache;
   Batch batch;
   Transformer transformer;
   Sampler sampler;
+  std::unique_ptr<Recorder> recorder;
 };
 
-Tensor host_tensor(void* data, DType dtype, const Shape& shape) {
-  return {data, dtype, shape, Device{}};
+// Writes to host memory of as many elements as `source` has.
+void download(Rank& rank, void* host, const Tensor& source) {
+  rank.ops().download({host, source.dtype, source.shape, Device{}}, source);
+}
+
+// One rank's step; output is null on all ranks but one.
+void run_step(Rank& rank, RankState& state, const StepInput& input, StepOutput* output,
+              bool with_logits) {
+  state.batch.upload(input);
+  const auto rows = static_cast<std::int64_t>(input.logit_rows.size());
+  if (with_logits && rows > 0) {
+    const Tensor logits = state.transformer.forward(state.batch, state.cache);
+    const Tensor whole = state.sampler.gather(logits);
+    if (output) download(rank, output->logits.data(), whole);
+    state.sampler.sample(logits, state.batch, input);
+  } else {
+    const auto work = [&] {
+      const Tensor logits = state.transformer.forward(state.batch, state.cache);
+      if (rows > 0) state.sampler.sample(logits, state.batch, input);
+    };
+    // Steps of one token a sequence come back again and again.
+    const bool decode = input.slots.size() == input.logit_rows.size();
+    const std::uint64_t key = static_cast<std::uint64_t>(rows) << 2 |
+                              static_cast<std::uint64_t>(input.any_penalty) << 1 |
+                              static_cast<std::uint64_t>(input.any_filter);
+    if (decode)
+      state.recorder->run(key, work);
+    else
+      work();
+  }
+  if (output && rows > 0) download(rank, output->ids.data(), state.sampler.ids(rows));
 }
 
 }  // namespace
@@ -36,18 +67,7 @@ Engine::Engine(std::shared_ptr<Model::Impl> model, const BatchLimits& limits,
       executable_(model_->team, [this, limits, num_blocks](Rank& rank) -> Executable::Step {
         auto state = std::make_shared<RankState>(rank, *model_, limits, num_blocks);
         return [this, &rank, state](std::span<const Tensor>, std::span<const Tensor>) {
-          state->batch.upload(*input_);
-          const Tensor logits = state->transformer.forward(state->batch, state->cache);
-          if (logits.num_rows() == 0) return;
-          if (with_logits_) {
-            const Tensor whole = state->sampler.gather(logits);
-            if (rank.id() == 0)
-              rank.ops().download(host_tensor(output_.logits.data(), whole.dtype, whole.shape),
-                                  whole);
-          }
-          const Tensor ids = state->sampler.sample(logits, state->batch, *input_);
-          if (rank.id() == 0)
-            rank.ops().download(host_tensor(output_.ids.data(), ids.dtype, ids.shape), ids);
+          run_step(rank, *state, *input_, rank.id() == 0 ? &output_ : nullptr, with_logits_);
         };
       }) {}
 

@@ -54,8 +54,10 @@ std::uint64_t random_seed() {
 }
 
 SlotSampling slot_sampling(const SamplingParams& params) {
+  // So small a temperature leaves nothing to chance, and logit / temperature could overflow.
+  constexpr float kGreedyBelow = 1e-5f;
   SlotSampling sampling;
-  sampling.temperature = params.temperature;
+  sampling.temperature = params.temperature < kGreedyBelow ? 0 : params.temperature;
   sampling.top_p = params.top_p;
   sampling.min_p = params.min_p;
   sampling.top_k = std::max(params.top_k, 0);
@@ -280,9 +282,13 @@ Generator::~Generator() = default;
 Generator::Generator(Generator&&) noexcept = default;
 Generator& Generator::operator=(Generator&&) noexcept = default;
 
-const GeneratorOptions& Generator::options() const { return impl_->options; }
+const GeneratorOptions& Generator::options() const {
+  check(impl_ != nullptr, "the generator was moved from");
+  return impl_->options;
+}
 
 TokenStream Generator::stream(const Prompt& prompt, const std::optional<SamplingParams>& params) {
+  check(impl_ != nullptr, "the generator was moved from");
   return TokenStream(impl_->submit(prompt, params));
 }
 

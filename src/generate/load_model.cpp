@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <limits>
 #include <mutex>
+#include <utility>
 
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/json.h"
@@ -15,39 +16,77 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// A number of generation_config.json, if it is there and not null.
-template <typename T>
-void overlay(const nlohmann::json& json, const char* key, const std::string& file, T& field) {
+// A field of generation_config.json; null when it is not there, or null there.
+const nlohmann::json* find(const nlohmann::json& json, const char* key) {
   const auto found = json.find(key);
-  if (found == json.end() || found->is_null()) return;
-  check(found->is_number(), "{}: \"{}\" is not a number", file, key);
-  field = found->get<T>();
+  return found == json.end() || found->is_null() ? nullptr : &*found;
 }
 
-// Text generation's defaults and further end tokens, from a model directory's
+void overlay(const nlohmann::json& json, const char* key, float& field) {
+  const nlohmann::json* value = find(json, key);
+  if (!value) return;
+  check(value->is_number(), "\"{}\" is not a number", key);
+  field = value->get<float>();
+}
+
+std::int32_t to_int(const nlohmann::json& value, const char* key) {
+  // A number above the largest int64_t is unsigned, and would wrap.
+  const bool fits =
+      value.is_number_unsigned()
+          ? std::in_range<std::int32_t>(value.get<std::uint64_t>())
+          : value.is_number_integer() && std::in_range<std::int32_t>(value.get<std::int64_t>());
+  check(fits, "\"{}\" is no integer of 32 bits", key);
+  return value.get<std::int32_t>();
+}
+
+void overlay(const nlohmann::json& json, const char* key, int& field) {
+  if (const nlohmann::json* value = find(json, key)) field = to_int(*value, key);
+}
+
+SamplingParams sampling_from(const nlohmann::json& json) {
+  SamplingParams params;
+  overlay(json, "temperature", params.temperature);
+  overlay(json, "top_p", params.top_p);
+  overlay(json, "top_k", params.top_k);
+  overlay(json, "min_p", params.min_p);
+  overlay(json, "repetition_penalty", params.repetition_penalty);
+  overlay(json, "max_new_tokens", params.max_tokens);
+  validate(params);
+  return params;
+}
+
+std::vector<std::int32_t> eos_ids_from(const nlohmann::json& json, std::int64_t vocab_size) {
+  std::vector<std::int32_t> ids;
+  const nlohmann::json* value = find(json, "eos_token_id");
+  if (!value) return ids;
+  if (value->is_array())
+    for (const nlohmann::json& id : *value) ids.push_back(to_int(id, "eos_token_id"));
+  else
+    ids.push_back(to_int(*value, "eos_token_id"));
+  for (std::int32_t id : ids)
+    check(id >= 0 && id < vocab_size, "\"eos_token_id\" {} is outside of the vocabulary of {}", id,
+          vocab_size);
+  return ids;
+}
+
+// Further end tokens and, when wanted, text generation's defaults from a model directory's
 // generation_config.json.
-void read_generation_config(const fs::path& path, Model::Impl& model) {
+void read_generation_config(const fs::path& path, bool sampling, Model::Impl& model) {
   const fs::path file = path / "generation_config.json";
   if (!fs::is_directory(path) || !fs::exists(file)) return;
   const nlohmann::json json = read_json_file(file);
   check(json.is_object(), "{}: not a JSON object", file.string());
-  SamplingParams params;
-  overlay(json, "temperature", file.string(), params.temperature);
-  overlay(json, "top_p", file.string(), params.top_p);
-  overlay(json, "top_k", file.string(), params.top_k);
-  overlay(json, "min_p", file.string(), params.min_p);
-  overlay(json, "repetition_penalty", file.string(), params.repetition_penalty);
-  overlay(json, "max_new_tokens", file.string(), params.max_tokens);
   try {
-    validate(params);
+    model.eos_ids = eos_ids_from(json, model.config.vocab_size);
+    if (sampling) model.default_sampling = sampling_from(json);
   } catch (const Error& error) {
     fail("{}: {}", file.string(), error.what());
   }
-  model.default_sampling = params;
 }
 
-std::vector<std::int32_t> all_eos_ids(const Config& config, const Tokenizer* tokenizer) {
-  std::vector<std::int32_t> ids;
+// `ids` and the end tokens of config and tokenizer.
+std::vector<std::int32_t> all_eos_ids(std::vector<std::int32_t> ids, const Config& config,
+                                      const Tokenizer* tokenizer) {
   for (std::int64_t id : config.eos_token_ids) ids.push_back(static_cast<std::int32_t>(id));
   if (tokenizer) {
     const std::vector<std::int32_t> more = tokenizer->eos_ids();
@@ -103,8 +142,8 @@ Model load_model(const std::string& path, const Mesh& mesh, const LoadOptions& o
   // The directory of a lone config.json may hold the rest as well.
   const fs::path home = file.filename() == "config.json" ? file.parent_path() : file;
   model->tokenizer = load_tokenizer(home);
-  if (options.use_generation_config) read_generation_config(home, *model);
-  model->eos_ids = all_eos_ids(model->config, model->tokenizer.get());
+  read_generation_config(home, options.use_generation_config, *model);
+  model->eos_ids = all_eos_ids(std::move(model->eos_ids), model->config, model->tokenizer.get());
   model->team = std::make_shared<Team>(mesh);
   load_all_weights(*model, *checkpoint, options);
   model->load_seconds =

@@ -25,7 +25,9 @@ void add_logprobs(Token& token, std::span<const float> logits, int count,
     return x != y ? x > y : a < b;
   });
   for (auto id = ids.begin(); id != best; ++id)
-    token.top_logprobs.push_back({*id, tokenizer ? tokenizer->token(*id) : "", logprob(*id)});
+    token.top_logprobs.push_back(
+        {*id, tokenizer && *id < tokenizer->vocab_size() ? tokenizer->token(*id) : "",
+         logprob(*id)});
 }
 
 }  // namespace lockstep

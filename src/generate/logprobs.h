@@ -9,7 +9,8 @@
 namespace lockstep {
 
 // Sets token.logprob and the `count` most probable tokens (ties: smaller id first) from logits
-// [vocab_size]. tokenizer may be null: then spellings are empty.
+// [vocab_size]. Spellings are empty where tokenizer is null or does not know
+// the id.
 void add_logprobs(Token& token, std::span<const float> logits, int count,
                   const Tokenizer* tokenizer);
 

@@ -22,20 +22,18 @@ Sampler::Sampler(Rank& rank, const ShardPlan& plan, const BatchLimits& limits) :
   ids_ = allocate(DType::kInt32, {rows});
 }
 
-Tensor Sampler::sample(const Tensor& logits, const Batch& batch, const StepInput& input) {
+void Sampler::sample(const Tensor& logits, const Batch& batch, const StepInput& input) {
   const SamplingView view = batch.sampling();
   const std::int64_t first_id = vocab_[static_cast<std::size_t>(rank_.id())].begin;
   const Tensor thresholds = thresholds_.tensor.rows(0, view.rows);
   const Tensor keys = keys_.tensor.rows(0, view.rows);
-  const Tensor ids = ids_.tensor.rows(0, view.rows);
   Ops& ops = rank_.ops();
 
   if (input.any_penalty) ops.penalize(logits, first_id, view);
   if (input.any_filter) ops.filter_thresholds(thresholds, gather(logits), view);
   ops.draw(keys, logits, first_id, input.any_filter ? &thresholds : nullptr, view);
   rank_.comm().all_reduce(keys, ReduceOp::kMax);
-  ops.append_tokens(ids, keys, view);
-  return ids;
+  ops.append_tokens(ids(view.rows), keys, view);
 }
 
 Tensor Sampler::gather(const Tensor& logits) {

@@ -15,8 +15,11 @@ class Sampler {
   Sampler(Rank& rank, const ShardPlan& plan, const BatchLimits& limits);
 
   // Chooses the next token of every logit row and appends it to its slot's tokens; logits [rows,
-  // local_vocab] are changed. Returns the tokens, [rows] int32, the same on every rank.
-  Tensor sample(const Tensor& logits, const Batch& batch, const StepInput& input);
+  // local_vocab] are changed. ids() are then the tokens, the same on every rank.
+  void sample(const Tensor& logits, const Batch& batch, const StepInput& input);
+
+  // [rows] int32, valid until the next sample().
+  Tensor ids(std::int64_t rows) const { return ids_.tensor.rows(0, rows); }
 
   // Every rank's columns of `logits` [rows, local_vocab] side by side: [rows, vocab_size] float32,
   // valid until the next call.

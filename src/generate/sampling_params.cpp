@@ -15,8 +15,9 @@ void validate(const SamplingParams& params) {
   check(params.top_k >= -1, "top_k is {}; it has to be -1, 0 (both: off) or more", params.top_k);
   check(params.min_p >= 0 && params.min_p <= 1, "min_p is {}; it has to be from 0 to 1",
         params.min_p);
-  check(params.repetition_penalty > 0 && std::isfinite(params.repetition_penalty),
-        "repetition_penalty is {}; it has to be above 0", params.repetition_penalty);
+  // Bounded, so that no logit overflows: infinity minus infinity would stop every rank.
+  check(params.repetition_penalty >= 0.01f && params.repetition_penalty <= 100,
+        "repetition_penalty is {}; it has to be from 0.01 to 100", params.repetition_penalty);
   check(params.presence_penalty >= -2 && params.presence_penalty <= 2,
         "presence_penalty is {}; it has to be from -2 to 2", params.presence_penalty);
   check(params.frequency_penalty >= -2 && params.frequency_penalty <= 2,

@@ -18,13 +18,15 @@ std::size_t partial_match(std::string_view text, std::string_view stop) {
 
 TextBuilder::TextBuilder(const Tokenizer* tokenizer, const SamplingParams& params)
     : params_(params) {
-  if (tokenizer)
-    detokenizer_ = std::make_unique<Detokenizer>(*tokenizer, params.skip_special_tokens);
+  if (!tokenizer) return;
+  vocab_size_ = tokenizer->vocab_size();
+  detokenizer_ = std::make_unique<Detokenizer>(*tokenizer, params.skip_special_tokens);
 }
 
 std::string TextBuilder::push(std::int32_t id) {
   if (!detokenizer_ || stopped_by_) return {};
-  withheld_ += detokenizer_->push(id);
+  // Models pad their vocabularies: not every id that they can choose is a token.
+  if (id < vocab_size_) withheld_ += detokenizer_->push(id);
   return release(false);
 }
 

@@ -17,7 +17,8 @@ class TextBuilder {
   // tokenizer may be null: then there is no text. Keeps references to both.
   TextBuilder(const Tokenizer* tokenizer, const SamplingParams& params);
 
-  // Text that became certain with this token; empty after a stop string.
+  // Text that became certain with this token; empty after a stop string. An id that the tokenizer
+  // does not know has no text.
   std::string push(std::int32_t id);
   // What was withheld; the text is complete.
   std::string finish();
@@ -28,6 +29,7 @@ class TextBuilder {
   std::string release(bool everything);
 
   std::unique_ptr<Detokenizer> detokenizer_;
+  std::int32_t vocab_size_ = 0;  // of the tokenizer
   const SamplingParams& params_;
   std::string withheld_;
   const std::string* stopped_by_ = nullptr;

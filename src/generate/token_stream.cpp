@@ -31,6 +31,7 @@ void TokenStream::cancel() {
 }
 
 std::optional<Token> TokenStream::next() {
+  check(request_ != nullptr, "the stream was moved from");
   std::unique_lock lock(request_->mutex);
   const std::vector<Token>& tokens = request_->completion.tokens;
   request_->changed.wait(lock,
@@ -41,6 +42,7 @@ std::optional<Token> TokenStream::next() {
 }
 
 const Completion& TokenStream::completion() {
+  check(request_ != nullptr, "the stream was moved from");
   std::unique_lock lock(request_->mutex);
   request_->changed.wait(lock, [&] { return request_->done; });
   if (request_->error) std::rethrow_exception(request_->error);

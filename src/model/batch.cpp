@@ -39,8 +39,9 @@ void Batch::upload(const StepInput& input) {
   }
   std::vector<std::int32_t> logit_slots, logit_positions;
   for (std::int32_t row : input.logit_rows) {
-    logit_slots.push_back(input.slots.at(static_cast<std::size_t>(row)));
-    logit_positions.push_back(input.positions.at(static_cast<std::size_t>(row)));
+    check(row >= 0 && static_cast<std::size_t>(row) < rows, "logit row {} of {} rows", row, rows);
+    logit_slots.push_back(input.slots[static_cast<std::size_t>(row)]);
+    logit_positions.push_back(input.positions[static_cast<std::size_t>(row)]);
   }
   rows_ = static_cast<std::int64_t>(rows);
   num_logit_rows_ = static_cast<std::int64_t>(input.logit_rows.size());
@@ -53,13 +54,13 @@ void Batch::upload(const StepInput& input) {
 
 void Batch::admit(const Admission& admission) {
   const auto length = static_cast<std::int64_t>(admission.tokens.size());
-  const auto blocks = static_cast<std::int64_t>(admission.blocks.size());
+  const std::int64_t max_blocks = block_tables_.tensor.row_size();
   check(admission.slot >= 0 && admission.slot < limits_.max_batch_size, "slot {} of {}",
         admission.slot, limits_.max_batch_size);
   check(length <= limits_.max_length, "{} tokens do not fit a slot of {}", length,
         limits_.max_length);
-  check(blocks <= block_tables_.tensor.row_size(), "{} blocks do not fit a table of {}", blocks,
-        block_tables_.tensor.row_size());
+  check(static_cast<std::int64_t>(admission.blocks.size()) <= max_blocks,
+        "{} blocks do not fit a table of {}", admission.blocks.size(), max_blocks);
   check(admission.logit_bias.size() <= kMaxLogitBias, "{} logit biases; at most {} are allowed",
         admission.logit_bias.size(), kMaxLogitBias);
 
@@ -72,11 +73,14 @@ void Batch::admit(const Admission& admission) {
     bias_ids.push_back(id);
     bias_values.push_back(value);
   }
-  upload_bytes(tokens_, admission.slot, admission.tokens.data(), length);
-  upload_bytes(block_tables_, admission.slot, admission.blocks.data(), blocks);
-  upload_bytes(sampling_, admission.slot, &sampling, sizeof(SlotSampling));
-  upload_bytes(bias_ids_, admission.slot, bias_ids.data(), sampling.num_bias);
-  upload_bytes(bias_values_, admission.slot, bias_values.data(), sampling.num_bias);
+  // Places that the sequence does not have are marked, so that none of another's is reached.
+  std::vector<std::int32_t> blocks = admission.blocks;
+  blocks.resize(static_cast<std::size_t>(max_blocks), -1);
+  upload_row(tokens_, admission.slot, admission.tokens.data(), length);
+  upload_row(block_tables_, admission.slot, blocks.data(), max_blocks);
+  upload_row(sampling_, admission.slot, &sampling, sizeof(SlotSampling));
+  upload_row(bias_ids_, admission.slot, bias_ids.data(), sampling.num_bias);
+  upload_row(bias_values_, admission.slot, bias_values.data(), sampling.num_bias);
 }
 
 void Batch::upload_values(const OwnedTensor& destination, const std::vector<std::int32_t>& values) {
@@ -87,8 +91,8 @@ void Batch::upload_values(const OwnedTensor& destination, const std::vector<std:
 }
 
 // The first `count` elements of a row of a matrix.
-void Batch::upload_bytes(const OwnedTensor& destination, std::int64_t row, const void* data,
-                         std::int64_t count) {
+void Batch::upload_row(const OwnedTensor& destination, std::int64_t row, const void* data,
+                       std::int64_t count) {
   Tensor target = destination.tensor.rows(row, row + 1);
   target.shape = {count};
   rank_.ops().upload(target, Tensor{const_cast<void*>(data), target.dtype, {count}, Device{}});

@@ -63,8 +63,8 @@ class Batch {
  private:
   void admit(const Admission& admission);
   void upload_values(const OwnedTensor& destination, const std::vector<std::int32_t>& values);
-  void upload_bytes(const OwnedTensor& destination, std::int64_t row, const void* data,
-                    std::int64_t count);
+  void upload_row(const OwnedTensor& destination, std::int64_t row, const void* data,
+                  std::int64_t count);
 
   Rank& rank_;
   BatchLimits limits_;

@@ -12,8 +12,8 @@ constexpr std::size_t kAlignment = 256;
 Workspace::Workspace(Rank& rank, std::size_t bytes)
     : device_(rank.device()), buffer_(rank.ops().allocate(bytes)) {}
 
-Tensor Workspace::make(std::int64_t rows, std::int64_t columns) {
-  Tensor tensor{nullptr, DType::kFloat32, {rows, columns}, device_};
+Tensor Workspace::make(std::int64_t rows, std::int64_t columns, DType dtype) {
+  Tensor tensor{nullptr, dtype, {rows, columns}, device_};
   check(used_ + tensor.bytes() <= buffer_.bytes(), "the workspace of {} bytes is used up",
         buffer_.bytes());
   tensor.data = static_cast<char*>(buffer_.data()) + used_;

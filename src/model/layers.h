@@ -22,8 +22,8 @@ class Workspace {
  public:
   Workspace(Rank& rank, std::size_t bytes);
 
-  // [rows, columns] float32, not initialised.
-  Tensor make(std::int64_t rows, std::int64_t columns);
+  // [rows, columns], not initialised.
+  Tensor make(std::int64_t rows, std::int64_t columns, DType dtype = DType::kFloat32);
   void reset() { used_ = 0; }
 
  private:

@@ -6,14 +6,14 @@
 namespace lockstep {
 namespace {
 
-// The most that one block, or the head of the model, keeps in the workspace at once.
+// The most that half a block, or the head of the model, keeps in the workspace at once.
 std::size_t workspace_bytes(const Config& config, const RankShard& shard,
                             const BatchLimits& limits) {
   const std::int64_t qkv = (shard.heads.size() + 2 * shard.kv_heads.size()) * config.head_dim;
   const std::int64_t attended = shard.heads.size() * config.head_dim;
   const std::int64_t columns =
-      2 * config.hidden_size + qkv + attended + 3 * shard.intermediate.size();
-  constexpr std::int64_t kPadding = 8 * 256;  // of eight tensors
+      config.hidden_size + std::max(qkv + attended, 3 * shard.intermediate.size());
+  constexpr std::int64_t kPadding = 3 * 256;  // of three tensors
   return static_cast<std::size_t>(limits.max_rows * columns) * sizeof(float) + kPadding +
          static_cast<std::size_t>(limits.max_logit_rows * config.hidden_size) * sizeof(float);
 }
@@ -26,6 +26,7 @@ Transformer::Transformer(Rank& rank, const Config& config, const ShardPlan& plan
       config_(config),
       shard_(plan.ranks.at(static_cast<std::size_t>(rank.id()))),
       weights_(weights),
+      activation_(rank.ops().activation_dtype(weights.embed_tokens.dtype)),
       inverse_frequencies_(
           allocate_tensor(rank.ops(), rank.device(), DType::kFloat32, {config.head_dim / 2})),
       token_ids_(allocate_tensor(rank.ops(), rank.device(), DType::kInt32, {limits.max_rows})),
@@ -44,40 +45,47 @@ Tensor Transformer::forward(const Batch& batch, const KvCache& cache) {
   rank_.ops().token_ids(token_ids, batch.tokens(), view);
   rank_.ops().embedding(residual_.start(view.rows), weights_.embed_tokens, token_ids);
 
-  for (std::int64_t i = 0; i < config_.num_hidden_layers; ++i) block(i, view, cache.layer(i));
+  for (std::int64_t i = 0; i < config_.num_hidden_layers; ++i) {
+    attention(i, view, cache.layer(i));
+    mlp(i, view.rows);
+  }
 
   workspace_.reset();
-  const Tensor hidden = workspace_.make(view.rows, config_.hidden_size);
+  const Tensor hidden = workspace_.make(view.rows, config_.hidden_size, activation_);
   residual_.norm(hidden, weights_.norm.tensor, config_.rms_norm_eps);
   const Tensor logit_rows = batch.logit_rows();
-  const Tensor chosen = workspace_.make(logit_rows.num_rows(), config_.hidden_size);
+  const Tensor chosen = workspace_.make(logit_rows.num_rows(), config_.hidden_size, activation_);
   rank_.ops().gather_rows(chosen, hidden, logit_rows);
   const Tensor logits = logits_.tensor.rows(0, logit_rows.num_rows());
   rank_.ops().linear(logits, chosen, weights_.lm_head);
   return logits;
 }
 
-void Transformer::block(std::int64_t index, const BatchView& batch, const KvLayer& cache) {
+void Transformer::attention(std::int64_t index, const BatchView& batch, const KvLayer& cache) {
   const LayerWeights& w = weights_.layers[static_cast<std::size_t>(index)];
   const AttentionShape shape = attention_shape(config_, shard_, index);
   const float eps = config_.rms_norm_eps;
-  Ops& ops = rank_.ops();
   workspace_.reset();
-  const Tensor normed = workspace_.make(batch.rows, config_.hidden_size);
-
+  const Tensor normed = workspace_.make(batch.rows, config_.hidden_size, activation_);
   residual_.norm(normed, w.input_layernorm.tensor, eps);
   const Tensor qkv = column_linear(rank_, workspace_, normed, w.qkv_proj);
-  ops.rope_and_cache(qkv, shape, inverse_frequencies_.tensor,
-                     w.q_norm ? &w.q_norm->tensor : nullptr, w.k_norm ? &w.k_norm->tensor : nullptr,
-                     eps, cache, batch);
-  const Tensor attended = workspace_.make(batch.rows, shape.local_heads * shape.head_dim);
-  ops.attention(attended, qkv, shape, cache, batch);
+  rank_.ops().rope_and_cache(qkv, shape, inverse_frequencies_.tensor,
+                             w.q_norm ? &w.q_norm->tensor : nullptr,
+                             w.k_norm ? &w.k_norm->tensor : nullptr, eps, cache, batch);
+  const Tensor attended =
+      workspace_.make(batch.rows, shape.local_heads * shape.head_dim, activation_);
+  rank_.ops().attention(attended, qkv, shape, cache, batch);
   residual_.add_partial(attended, w.o_proj);
+}
 
-  residual_.norm(normed, w.post_attention_layernorm.tensor, eps);
+void Transformer::mlp(std::int64_t index, std::int64_t rows) {
+  const LayerWeights& w = weights_.layers[static_cast<std::size_t>(index)];
+  workspace_.reset();
+  const Tensor normed = workspace_.make(rows, config_.hidden_size, activation_);
+  residual_.norm(normed, w.post_attention_layernorm.tensor, config_.rms_norm_eps);
   const Tensor gate_up = column_linear(rank_, workspace_, normed, w.gate_up_proj);
-  const Tensor activated = workspace_.make(batch.rows, shard_.intermediate.size());
-  ops.silu_multiply(activated, gate_up);
+  const Tensor activated = workspace_.make(rows, shard_.intermediate.size(), activation_);
+  rank_.ops().silu_multiply(activated, gate_up);
   residual_.add_partial(activated, w.down_proj);
 }
 

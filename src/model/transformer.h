@@ -27,13 +27,19 @@ class Transformer {
   // vocabulary, [logit rows, local_vocab] float32, valid until the next call.
   Tensor forward(const Batch& batch, const KvCache& cache);
 
- private:
-  void block(std::int64_t index, const BatchView& batch, const KvLayer& cache);
+  // What forward() is made of, for whoever runs a part of the model alone. The two halves of block
+  // `index` take the hidden state out of residual() and owe it their result: attention over the
+  // batch's rows and the cache, and the feed-forward network.
+  void attention(std::int64_t index, const BatchView& batch, const KvLayer& cache);
+  void mlp(std::int64_t index, std::int64_t rows);
+  Residual& residual() { return residual_; }
 
+ private:
   Rank& rank_;
   const Config& config_;
   const RankShard& shard_;
   const Weights& weights_;
+  const DType activation_;           // of linear layers' inputs
   OwnedTensor inverse_frequencies_;  // [head_dim / 2] float32
   OwnedTensor token_ids_;            // [max_rows] int32
   OwnedTensor logits_;               // [max_logit_rows, local_vocab] float32

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 
@@ -93,9 +94,24 @@ struct SamplingView {
   Tensor bias_values;  // [slots, kMaxLogitBias] float32
 };
 
+// Runs pieces of work that are repeated often. A piece enqueues the same operations with the same
+// tensors each time that it is run under one key; on a GPU it is recorded as a graph and replayed.
+class Recorder {
+ public:
+  virtual ~Recorder() = default;
+  virtual void run(std::uint64_t key, const std::function<void()>& work) = 0;
+};
+
 class Ops {
  public:
   virtual ~Ops() = default;
+
+  // For work on this device alone; not to outlive it, nor the tensors of what it recorded.
+  virtual std::unique_ptr<Recorder> make_recorder() = 0;
+
+  // What linear() takes its input as, for weights kept as `weights`: float32 on the CPU, the
+  // weights' own dtype on a GPU. Everything else that is computed is float32.
+  virtual DType activation_dtype(DType weights) const = 0;
 
   // Memory of this device, zeroed.
   virtual Buffer allocate(std::size_t bytes) = 0;
@@ -119,8 +135,9 @@ class Ops {
   // out[r] = table[ids[r]].  out [rows, in_features], ids [rows] int32 within the table's rows.
   virtual void embedding(const Tensor& out, const Matrix& table, const Tensor& ids) = 0;
 
-  // out[r] = x[r] * weight^T (+ bias).  x [rows, in_features], out [rows, out_features], bias
-  // [out_features] float32 or null. Every element is the canonical sum over matrix.leaves leaves.
+  // out[r] = x[r] * weight^T (+ bias).  x [rows, in_features] in the activation dtype, out [rows,
+  // out_features], bias [out_features] float32 or null. Every element is the canonical sum over
+  // matrix.leaves leaves.
   virtual void linear(const Tensor& out, const Tensor& x, const Matrix& weight,
                       const Tensor* bias = nullptr) = 0;
 

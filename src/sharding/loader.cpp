@@ -145,14 +145,6 @@ class RankLoader {
   Buffer piece_;
 };
 
-std::size_t owned_bytes(const std::optional<OwnedTensor>& tensor) {
-  return tensor ? tensor->buffer.bytes() : 0;
-}
-
-std::size_t linear_bytes(const LinearWeights& linear) {
-  return linear.weight.bytes + owned_bytes(linear.bias);
-}
-
 }  // namespace
 
 Weights load_weights(Rank& rank, const Checkpoint& checkpoint, const ShardPlan& plan,
@@ -166,18 +158,6 @@ std::size_t weight_bytes(const Config& config, const ShardPlan& plan, int rank, 
     const bool matrix = slice.shape.rank() == 2;
     bytes += static_cast<std::size_t>(slice.rows.size() * slice.columns.size()) *
              (matrix ? size_of(dtype) : sizeof(float));
-  }
-  return bytes;
-}
-
-std::size_t Weights::bytes() const {
-  std::size_t bytes = embed_tokens.bytes + norm.buffer.bytes();
-  if (lm_head.storage != embed_tokens.storage) bytes += lm_head.bytes;
-  for (const LayerWeights& layer : layers) {
-    bytes += layer.input_layernorm.buffer.bytes() + layer.post_attention_layernorm.buffer.bytes() +
-             owned_bytes(layer.q_norm) + owned_bytes(layer.k_norm) + linear_bytes(layer.qkv_proj) +
-             linear_bytes(layer.o_proj) + linear_bytes(layer.gate_up_proj) +
-             linear_bytes(layer.down_proj);
   }
   return bytes;
 }

@@ -30,8 +30,6 @@ struct Weights {
   std::vector<LayerWeights> layers;
   OwnedTensor norm;  // [hidden_size] float32
   Matrix lm_head;    // [local_vocab, hidden_size]; a view into embed_tokens where they are tied
-
-  std::size_t bytes() const;  // of device memory, with the layouts' padding
 };
 
 }  // namespace lockstep

@@ -7,4 +7,6 @@ int cuda_device_count() { return 0; }
 
 void require_cuda() { fail("this build of Lockstep has no CUDA"); }
 
+std::unique_ptr<GpuTeam> make_gpu_team(int, bool) { fail("this build of Lockstep has no CUDA"); }
+
 }  // namespace lockstep

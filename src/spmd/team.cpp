@@ -24,25 +24,35 @@ class ThreadRank final : public Rank {
       : id_(id),
         world_size_(mesh.world_size()),
         device_(mesh.devices()[static_cast<std::size_t>(id)]),
-        comm_(std::move(comm)) {}
+        host_comm_(std::move(comm)) {}
 
   int id() const override { return id_; }
   int world_size() const override { return world_size_; }
   Device device() const override { return device_; }
-  Comm& comm() override { return *comm_; }
-  Ops& ops() override { return *ops_; }
-  void* stream() const override { return nullptr; }
+  Comm& comm() override { return gpu_.comm ? *gpu_.comm : *host_comm_; }
+  Ops& ops() override { return gpu_.ops ? *gpu_.ops : *cpu_ops_; }
+  void* stream() const override { return gpu_.stream; }
 
+  // On the rank's own thread, all ranks at the same time; gpu_team is null for CPU ranks.
+  void start(GpuTeam* gpu_team) {
+    if (gpu_team)
+      gpu_ = gpu_team->make_rank(device_, *host_comm_);
+    else
+      cpu_ops_ = make_cpu_ops();
+  }
   // On the rank's own thread.
-  void make_ops() { ops_ = make_cpu_ops(); }
-  void drop_ops() { ops_.reset(); }
+  void stop() {
+    gpu_ = {};
+    cpu_ops_.reset();
+  }
 
  private:
   const int id_;
   const int world_size_;
   const Device device_;
-  const std::unique_ptr<Comm> comm_;
-  std::unique_ptr<Ops> ops_;
+  const std::unique_ptr<Comm> host_comm_;
+  std::unique_ptr<Ops> cpu_ops_;
+  GpuRank gpu_;  // of a rank on a GPU; used instead of the others
 };
 
 // The rank that this thread plays, in whatever team.
@@ -67,7 +77,8 @@ std::string describe_current_exception() {
 }  // namespace
 
 struct Team::Impl {
-  explicit Impl(const Mesh& its_mesh) : mesh(its_mesh) {}
+  Impl(const Mesh& its_mesh, const TeamOptions& its_options)
+      : mesh(its_mesh), options(its_options) {}
   ~Impl();
 
   void start();
@@ -78,6 +89,8 @@ struct Team::Impl {
   void record_failure(Rank& rank, const std::string& message);
 
   const Mesh mesh;
+  const TeamOptions options;
+  std::unique_ptr<GpuTeam> gpu_team;  // null on the CPU
   std::vector<std::unique_ptr<ThreadRank>> ranks;
   std::vector<std::thread> threads;
 
@@ -93,10 +106,10 @@ struct Team::Impl {
 };
 
 void Team::Impl::start() {
+  if (mesh.devices().front().type == DeviceType::kCuda)
+    gpu_team = make_gpu_team(mesh.world_size(), options.deterministic);
   auto comms = make_thread_comms(mesh.world_size());
   for (int id = 0; id < mesh.world_size(); ++id) {
-    check(mesh.devices()[static_cast<std::size_t>(id)].type == DeviceType::kCpu,
-          "rank {} cannot be started: it is not a CPU rank, and this build has no others", id);
     ranks.push_back(
         std::make_unique<ThreadRank>(id, mesh, std::move(comms[static_cast<std::size_t>(id)])));
   }
@@ -108,7 +121,8 @@ void Team::Impl::start() {
       fail("the thread of {} cannot be started: {}", name_of(*rank), error.what());
     }
   }
-  run("start", [this](Rank& rank) { ranks[static_cast<std::size_t>(rank.id())]->make_ops(); });
+  run("start",
+      [this](Rank& rank) { ranks[static_cast<std::size_t>(rank.id())]->start(gpu_team.get()); });
 }
 
 Team::Impl::~Impl() {
@@ -132,7 +146,7 @@ void Team::Impl::serve(ThreadRank& rank) {
     }
     if (busy_ranks.fetch_sub(1, std::memory_order_acq_rel) == 1) busy_ranks.notify_one();
   }
-  rank.drop_ops();
+  rank.stop();
 }
 
 void Team::Impl::record_failure(Rank& rank, const std::string& message) {
@@ -161,7 +175,10 @@ void Team::Impl::run(const std::string& its_what, const std::function<void(Rank&
   throw Error(std::exchange(failure, {}));
 }
 
-Team::Team(const Mesh& mesh) : impl_(std::make_unique<Impl>(mesh)) { impl_->start(); }
+Team::Team(const Mesh& mesh, const TeamOptions& options)
+    : impl_(std::make_unique<Impl>(mesh, options)) {
+  impl_->start();
+}
 Team::~Team() = default;
 
 const Mesh& Team::mesh() const { return impl_->mesh; }

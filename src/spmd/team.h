@@ -10,13 +10,18 @@
 
 namespace lockstep {
 
+struct TeamOptions {
+  // GPUs: the same bits at every world size for any number of rows. CPU ranks always have them.
+  bool deterministic = false;
+};
+
 // Owns one thread, one Comm and one Ops a rank. Idle ranks sleep. run() may be called from several
 // threads: the calls take turns.
 class Team {
  public:
   // Throws Error if a rank cannot be started. Comm time-out: LOCKSTEP_TIMEOUT_SECONDS, 600 if not
   // set.
-  explicit Team(const Mesh& mesh);
+  explicit Team(const Mesh& mesh, const TeamOptions& options = {});
   // Ends and joins the threads. No run() may be in progress.
   ~Team();
   Team(const Team&) = delete;

@@ -37,17 +37,18 @@ BpeEncoder::BpeEncoder(std::shared_ptr<const Vocabulary> vocabulary, PreTokenize
 void BpeEncoder::add_merge(std::string_view left, std::string_view right) {
   const auto id_of = [&](std::string_view token) {
     const std::int32_t id = vocabulary_->find_encodable(token);
-    check(id >= 0, "{}: merge {}, of '{}' and '{}', needs the token '{}', which does not exist",
-          vocabulary_->source(), num_merges_, quote_name(left), quote_name(right),
-          quote_name(token));
+    if (id < 0)
+      fail("{}: merge {}, of {} and {}, needs the token {}, which does not exist",
+           vocabulary_->source(), num_merges_, quote_name(left), quote_name(right),
+           quote_name(token));
     return id;
   };
-  const std::size_t prefix = options_.continuing_subword_prefix.size();
-  check(right.size() >= prefix, "{}: merge {}, of '{}' and '{}', lacks the prefix '{}'",
-        vocabulary_->source(), num_merges_, quote_name(left), quote_name(right),
-        quote_name(options_.continuing_subword_prefix));
+  const std::string& prefix = options_.continuing_subword_prefix;
+  if (right.size() < prefix.size())
+    fail("{}: merge {}, of {} and {}, lacks the prefix {}", vocabulary_->source(), num_merges_,
+         quote_name(left), quote_name(right), quote_name(prefix));
   std::string merged(left);
-  merged += right.substr(prefix);
+  merged += right.substr(prefix.size());
   const std::int32_t left_id = id_of(left);
   const std::int32_t right_id = id_of(right);
   merges_.insert_or_assign(pair_key(left_id, right_id), Merge{num_merges_, id_of(merged)});
@@ -56,9 +57,9 @@ void BpeEncoder::add_merge(std::string_view left, std::string_view right) {
 
 void BpeEncoder::add_merge(std::string_view pair) {
   const std::size_t space = pair.find(' ');
-  check(space != std::string_view::npos && pair.find(' ', space + 1) == std::string_view::npos,
-        "{}: merge {}, '{}', is not two tokens with one space between them", vocabulary_->source(),
-        num_merges_, quote_name(pair));
+  if (space == std::string_view::npos || pair.find(' ', space + 1) != std::string_view::npos)
+    fail("{}: merge {}, {}, is not two tokens with one space between them", vocabulary_->source(),
+         num_merges_, quote_name(pair));
   add_merge(pair.substr(0, space), pair.substr(space + 1));
 }
 
@@ -103,8 +104,9 @@ std::vector<Symbol> BpeEncoder::symbols_of(std::string_view word) const {
     // Hugging Face does not let byte tokens end a run of unknown characters.
     if (options_.byte_fallback && append_bytes(character, begin32, symbols)) continue;
     if (options_.unk_token.empty()) continue;  // nothing stands for it
-    check(unk_id_ >= 0, "{}: the unk_token '{}', which '{}' needs, is not in the vocabulary",
-          vocabulary_->source(), quote_name(options_.unk_token), character);
+    if (unk_id_ < 0)
+      fail("{}: the unk_token {}, which '{}' needs, is not in the vocabulary",
+           vocabulary_->source(), quote_name(options_.unk_token), character);
     if (unknown && options_.fuse_unk) {
       unknown->length += length32;
     } else {

@@ -53,7 +53,7 @@ const PreTokenizerKind& pre_tokenizer_kind(const GgufMetadata& metadata) {
   const std::string_view wanted = name == nullptr ? "default" : std::string_view(*name);
   for (const PreTokenizerKind& kind : kinds)
     if (std::find(kind.names.begin(), kind.names.end(), wanted) != kind.names.end()) return kind;
-  fail("{}: the pre-tokenizer '{}' (tokenizer.ggml.pre) is not supported", metadata.file,
+  fail("{}: the pre-tokenizer {} (tokenizer.ggml.pre) is not supported", metadata.file,
        quote_name(wanted));
 }
 
@@ -189,7 +189,7 @@ TokenizerParts read_gguf_vocabulary(const GgufMetadata& metadata) {
         metadata.file);
   const bool sentencepiece = *model == "llama";
   check(sentencepiece || *model == "gpt2",
-        "{}: the kind of vocabulary '{}' (tokenizer.ggml.model) is not supported, only 'gpt2' and "
+        "{}: the kind of vocabulary {} (tokenizer.ggml.model) is not supported, only 'gpt2' and "
         "'llama' are",
         metadata.file, quote_name(*model));
   TokenizerParts parts;

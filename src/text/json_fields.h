@@ -52,9 +52,9 @@ inline bool bool_or(const nlohmann::json& object, const char* name, bool fallbac
 // A token id: an integer in [0, 2^31).
 inline std::int32_t as_id(const nlohmann::json& value, const std::string& name,
                           const std::string& source) {
-  check(value.is_number_unsigned() && value.get<std::uint64_t>() <= 0x7fffffffu,
-        "{}: the id of '{}' is {}, not an integer in [0, 2^31)", source, name,
-        value.is_number() ? value.dump() : value.type_name());
+  if (!value.is_number_unsigned() || value.get<std::uint64_t>() > 0x7fffffffu)
+    fail("{}: the id of '{}' is {}, not an integer in [0, 2^31)", source, name,
+         value.is_number() ? value.dump() : value.type_name());
   return static_cast<std::int32_t>(value.get<std::uint64_t>());
 }
 

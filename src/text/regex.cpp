@@ -15,6 +15,10 @@ constexpr std::uint32_t kDepthLimit = 1'000'000;
 constexpr std::uint32_t kHeapLimitKib = 64 * 1024;
 constexpr std::size_t kJitStackBytes = 1 << 20;
 
+// Oniguruma's \w. The numbers below U+0100 come from its table for Latin-1.
+constexpr std::string_view kWord =
+    R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\x{b2}\x{b3}\x{b9}\x{bc}-\x{be})";
+
 std::string message_of(int error) {
   PCRE2_UCHAR buffer[256];
   const int length = pcre2_get_error_message(error, buffer, sizeof(buffer));
@@ -136,11 +140,10 @@ class Translator {
       case 'D':
         return replace(2, "\\P{Nd}");
       case 'w':
-        return replace(2, in_class_ ? "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
-                                    : "[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}]");
+        return replace(2, in_class_ ? std::string(kWord) : fmt::format("[{}]", kWord));
       case 'W':
         if (in_class_) refuse("'\\W' within a class");
-        return replace(2, "[^\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}]");
+        return replace(2, fmt::format("[^{}]", kWord));
       case 'v':
         return replace(2, "\\x0b");
       case 'p':

@@ -55,6 +55,11 @@ TEST(Json, NamesFileAndPositionOfSyntaxErrors) {
     EXPECT_THAT(json_error(text), HasSubstr("some.json")) << text;
 }
 
+TEST(Json, AZeroByteDoesNotEndTheText) {
+  EXPECT_THAT(json_error(std::string("1\0", 2)), HasSubstr("byte 1"));
+  EXPECT_THAT(json_error(std::string("{}\0garbage", 10)), HasSubstr("byte 2"));
+}
+
 TEST(Json, RejectsDuplicateKeys) {
   EXPECT_THAT(json_error(R"({"x": {"a": 1, "b": 2, "a": 3}})"),
               AllOf(HasSubstr("some.json"), HasSubstr("duplicate key \"a\"")));

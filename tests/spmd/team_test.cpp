@@ -214,15 +214,14 @@ TEST(Team, CallersOfSeveralThreadsTakeTurns) {
           const std::string error = error_of(team, "work", [&](Rank& rank) {
             if (rank.id() == 0) overlaps += inside++ != 0;
             rank.comm().barrier();
+            if (rank.id() == 0) --inside;
             ++totals[static_cast<std::size_t>(rank.id())];
             if (run % 10 == 0 && rank.id() == caller) throw Error("mine");
             rank.comm().barrier();
-            if (rank.id() == 0) --inside;
           });
           if (run % 10 == 0) {
             EXPECT_EQ(error, "rank " + std::to_string(caller) + " (cpu:" + std::to_string(caller) +
                                  ") failed in work: mine");
-            inside = 0;
           } else {
             EXPECT_EQ(error, "");
           }

@@ -1,14 +1,15 @@
-// Attention over the paged cache. The queries of a tile (the query heads that share a KV head, of rows that
-// follow each other in one sequence) go through the cache together, but each query's result is that of
-// going alone:
+// Attention over the paged cache. The queries of a tile (the query heads that share a KV head, of
+// rows that follow each other in one sequence) go through the cache together, but each query's
+// result is that of going alone:
 //
 // - score(p) = sum over d, in order, of q[d] / sqrt(head_dim) * key[p][d], fused;
 // - weight(p) = exp(score(p) - max), added up in 16 lanes (p % 16) over the aligned blocks of 16
 //   positions, then in a tree; positions out of sight add exact zeros;
-// - out[d] = (sum over the visible p, in order, of weight(p) * value[p][d], fused) / sum of weights.
+// - out[d] = (sum over the visible p, in order, of weight(p) * value[p][d], fused) / sum of
+// weights.
 //
-// Blocks are aligned to absolute positions, so nothing depends on chunks, on the batch, or on where in the
-// cache a block is.
+// Blocks are aligned to absolute positions, so nothing depends on chunks, on the batch, or on where
+// in the cache a block is.
 #include "ops/cpu/simd_targets.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -38,7 +39,7 @@ inline constexpr std::size_t kMaxQueries = 12;
 
 // Queries of one KV head whose visible positions lie in the same blocks.
 struct AttentionTile {
-  std::size_t queries = 0;  // 1 to kMaxQueries
+  std::size_t queries = 0;                        // 1 to kMaxQueries
   std::array<const float*, kMaxQueries> query{};  // [head_dim]
   std::array<float*, kMaxQueries> out{};          // [head_dim]
   std::array<std::size_t, kMaxQueries> begin{};   // the positions that it sees
@@ -120,8 +121,8 @@ void score_blocks(const Cache<T>& cache, std::size_t block, const float* HWY_RES
   }
 }
 
-// Scores become weights, whose sum is returned; positions outside [begin, end) get the weight 0. The
-// scores of block i are at scores + i * stride; `first` is the first block's position.
+// Scores become weights, whose sum is returned; positions outside [begin, end) get the weight 0.
+// The scores of block i are at scores + i * stride; `first` is the first block's position.
 HWY_INLINE float soften(float* scores, std::size_t blocks, std::size_t stride, std::size_t first,
                         std::size_t begin, std::size_t end) {
   constexpr float kHidden = -std::numeric_limits<float>::infinity();
@@ -159,8 +160,8 @@ struct Weights {
   std::size_t first_block;
 };
 
-// sums[query][d] += weight * value over the positions [begin, end), in order, for kVectors vectors of
-// d. `sums` and the values start at the first of them.
+// sums[query][d] += weight * value over the positions [begin, end), in order, for kVectors vectors
+// of d. `sums` and the values start at the first of them.
 template <typename T, std::size_t kQueries, std::size_t kVectors>
 void add_values(const Cache<T>& cache, const Weights& weights, std::size_t begin, std::size_t end,
                 std::size_t d, float* HWY_RESTRICT sums) {
@@ -241,8 +242,7 @@ void attend_tile(const AttentionTile& tile) {
   const std::size_t blocks =
       (*std::max_element(end, end + kQueries) + kBlock - 1) / kBlock - first_block;
   const std::size_t shared_begin = *std::max_element(begin, begin + kQueries);
-  const std::size_t shared_end =
-      std::max(shared_begin, *std::min_element(end, end + kQueries));
+  const std::size_t shared_end = std::max(shared_begin, *std::min_element(end, end + kQueries));
 
   constexpr std::size_t kAtOnce = kQueries <= 3 ? 4 : kQueries <= 6 ? 2 : 1;
   std::size_t block = 0;
@@ -310,8 +310,7 @@ void CpuOps::attention(const Tensor& out, const Tensor& qkv, const AttentionShap
                        const KvLayer& cache, const BatchView& batch) {
   const char* op = "attention";
   check_attention(op, qkv, shape, cache, batch);
-  check_tensor(op, "out", out, DType::kFloat32,
-               {batch.rows, shape.local_heads * shape.head_dim});
+  check_tensor(op, "out", out, DType::kFloat32, {batch.rows, shape.local_heads * shape.head_dim});
   if (shape.local_heads == 0) return;
   const auto attend = HWY_DYNAMIC_DISPATCH(attend_tile_of_any_dtype);
   const auto head_dim = static_cast<std::size_t>(shape.head_dim);
@@ -360,8 +359,7 @@ void CpuOps::attention(const Tensor& out, const Tensor& qkv, const AttentionShap
           const std::int64_t position = first.position + (r - row);
           for (std::int64_t h = head; h < std::min(end_head, head + heads_at_once); ++h) {
             const std::size_t query = tile.queries++;
-            tile.query[query] =
-                qkv.as<const float>() + r * qkv.shape[1] + h * shape.head_dim;
+            tile.query[query] = qkv.as<const float>() + r * qkv.shape[1] + h * shape.head_dim;
             tile.out[query] = out.as<float>() + r * out.shape[1] + h * shape.head_dim;
             tile.begin[query] = static_cast<std::size_t>(visible_from(position));
             tile.end[query] = static_cast<std::size_t>(position) + 1;

@@ -1,6 +1,6 @@
-// The KV cache on the CPU. Within a block of one KV head, keys are [head_dim][16 positions], so that 16
-// scores come out of one vector; values are [16 positions][head_dim]. And the checks that every use of
-// the cache needs.
+// The KV cache on the CPU. Within a block of one KV head, keys are [head_dim][16 positions], so
+// that 16 scores come out of one vector; values are [16 positions][head_dim]. And the checks that
+// every use of the cache needs.
 #pragma once
 
 #include <cstddef>
@@ -10,10 +10,6 @@
 #include "ops/ops.h"
 
 namespace lockstep::cpu {
-
-// Throws Error unless the shapes of an attention layer, its cache and its batch fit each other.
-void check_attention(const char* op, const Tensor& qkv, const AttentionShape& shape,
-                     const KvLayer& cache, const BatchView& batch);
 
 // The position of a row, and the row of block_tables that holds it. Throws Error unless both exist.
 struct RowPlace {

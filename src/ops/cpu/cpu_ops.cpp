@@ -27,6 +27,13 @@ float* Scratch::floats(std::size_t count) {
   return static_cast<float*>(buffer_.data());
 }
 
+std::unique_ptr<Recorder> CpuOps::make_recorder() {
+  class DirectRecorder final : public Recorder {
+    void run(std::uint64_t, const std::function<void()>& work) override { work(); }
+  };
+  return std::make_unique<DirectRecorder>();
+}
+
 Buffer CpuOps::allocate(std::size_t bytes) { return allocate_host(bytes); }
 
 void CpuOps::upload(const Tensor& destination, const Tensor& host) {

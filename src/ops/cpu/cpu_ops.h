@@ -24,8 +24,9 @@ class Scratch {
   Buffer buffer_;
 };
 
-// Memory for weights. Small ones stand side by side in chunks that the system can back with huge pages:
-// on ordinary pages reading them is much slower. A chunk lives as long as any of its weights.
+// Memory for weights. Small ones stand side by side in chunks that the system can back with huge
+// pages: on ordinary pages reading them is much slower. A chunk lives as long as any of its
+// weights.
 class WeightArena {
  public:
   struct Piece {
@@ -54,6 +55,8 @@ struct Rotations {
 
 class CpuOps final : public Ops {
  public:
+  std::unique_ptr<Recorder> make_recorder() override;
+  DType activation_dtype(DType) const override { return DType::kFloat32; }
   Buffer allocate(std::size_t bytes) override;
   void upload(const Tensor& destination, const Tensor& host) override;
   void download(const Tensor& host, const Tensor& source) override;

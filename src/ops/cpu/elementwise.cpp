@@ -19,7 +19,8 @@ HWY_INLINE Vector silu_multiply(Vector gate, Vector up) {
 
 void silu_multiply_row(const float* gate, const float* up, float* out, std::size_t size) {
   std::size_t i = 0;
-  for (; i + kLanes <= size; i += kLanes) store(silu_multiply(load(gate + i), load(up + i)), out + i);
+  for (; i + kLanes <= size; i += kLanes)
+    store(silu_multiply(load(gate + i), load(up + i)), out + i);
   if (i == size) return;
   float g[kLanes] = {}, u[kLanes] = {};
   std::copy(gate + i, gate + size, g);

@@ -1,14 +1,13 @@
-// Linear layers: every output is the canonical sum (docs/canonical-sum.md). A leaf is summed strictly in the
-// order of its columns into one float32 with fused multiply-adds; SIMD lanes run over outputs. So neither the
-// width of the vectors, nor blocking, nor the number of rows can be seen in the result.
+// Linear layers: every output is the canonical sum (docs/canonical-sum.md). A leaf is summed
+// strictly in the order of its columns into one float32 with fused multiply-adds; SIMD lanes run
+// over outputs. So neither the width of the vectors, nor blocking, nor the number of rows can be
+// seen in the result.
 #include "ops/cpu/simd_targets.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "ops/cpu/linear.cpp"
 #include <hwy/foreach_target.h>
 // After foreach_target.h.
-#include <hwy/cache_control.h>
-
 #include <algorithm>
 #include <array>
 #include <utility>
@@ -35,8 +34,10 @@ struct LinearArguments {
   float* scratch;  // linear_scratch() floats
 };
 
-// Of the blocked path: rows, steps of a leaf, and (at most) outputs that are worked on at once. The
-// weights of a block are unpacked once and used by all rows; they fit the second-level cache.
+// Up to so many rows, weights are used as they come from memory; for more they are unpacked first.
+inline constexpr std::size_t kFewRows = 12;
+// Of that blocked path: rows, steps of a leaf, and (at most) outputs that are worked on at once.
+// The weights of a block are unpacked once and used by all rows; they fit the second-level cache.
 inline constexpr std::size_t kBlockRows = 96;
 inline constexpr std::size_t kBlockSteps = 128;
 inline constexpr std::size_t kMaxBlockColumns = 2 * kPanel;
@@ -55,14 +56,15 @@ inline std::size_t linear_scratch(std::size_t rows, const PackedLayout& layout) 
 HWY_BEFORE_NAMESPACE();
 namespace lockstep::cpu::HWY_NAMESPACE {
 
-// Adds the leaves' sums of one panel, `stride` floats apart, in the canonical tree, adds the bias, and
-// writes the first `count` outputs.
+// Adds the leaves' sums of one panel, `stride` floats apart, in the canonical tree, adds the bias,
+// and writes the first `count` outputs.
 HWY_INLINE void finish(const float* sums, std::size_t stride, std::size_t leaves, const float* bias,
                        float* out, std::size_t count) {
   float result[kPanel];
   for (std::size_t lane = 0; lane < kPanel; lane += kLanes) {
     Vector tree[kLeaves];
-    for (std::size_t leaf = 0; leaf < leaves; ++leaf) tree[leaf] = load(sums + leaf * stride + lane);
+    for (std::size_t leaf = 0; leaf < leaves; ++leaf)
+      tree[leaf] = load(sums + leaf * stride + lane);
     for (std::size_t half = 1; half < leaves; half *= 2)
       for (std::size_t leaf = 0; leaf + half < leaves; leaf += 2 * half)
         tree[leaf] = hn::Add(tree[leaf], tree[leaf + half]);
@@ -75,8 +77,8 @@ HWY_INLINE void finish(const float* sums, std::size_t stride, std::size_t leaves
   }
 }
 
-// Packs x[rows, columns] as [leaf][step][row], or for one row and `leaf_last` as [step][leaf]; what
-// the leaves have beyond the columns is zero.
+// Packs x[rows, columns] as [leaf][step][row], strides in floats; what the leaves have beyond the
+// columns is zero.
 HWY_INLINE void pack(const float* x, std::size_t columns, std::size_t rows,
                      const PackedLayout& layout, std::size_t leaf_stride, std::size_t step_stride,
                      float* packed) {
@@ -91,28 +93,48 @@ HWY_INLINE void pack(const float* x, std::size_t columns, std::size_t rows,
   }
 }
 
-// ---- One row: the weights are streamed once, straight from memory.
+// ---- Few rows: the weights are streamed once, straight from memory.
 
-// How far ahead of its use a weight is asked for.
+// Rows that share a load of the weights, and sums (of leaves, or of panels and leaves) of each of
+// them that fit the registers.
+inline constexpr std::size_t kMostRows = 3;
+constexpr std::size_t sums_at_once(std::size_t rows) {
+  return kRegisters * 3 / 4 / rows >= 8 ? 8 : 4;
+}
+// How far ahead of its use a weight is asked for, into the second-level cache (measured faster than
+// into the first). At the end of a set of panels that is in the next set.
 inline constexpr std::size_t kPrefetchBytes = 1024;
-// Where a panel takes several passes, over parts of its rows, it goes through the first-level cache
-// in pieces of so many steps.
-inline constexpr std::size_t kRowSteps = 32;
+// Weights that take more than one pass, for more rows or for parts of a panel's rows, go through
+// the first-level cache in pieces.
+inline constexpr std::size_t kPieceBytes = 16384;
 
-// sums[panel][leaf][row of the panel] += the products of `steps` steps, for kPanels panels and kWidth
-// leaves. weights: the first panel's first step; x: [step][leaf].
-template <typename T, std::size_t kPanels, std::size_t kWidth>
-void accumulate(const T* weights, const PackedLayout& layout, const float* x, std::size_t steps,
-                float* sums) {
+// The rows that go through a set of panels, with x packed as [row][step][leaf].
+struct RowSet {
+  const float* x;
+  float* sums;  // [row][panel][leaf][row of the panel]
+  std::size_t x_stride;
+  std::size_t sums_stride;
+};
+
+// Adds the products of `steps` steps to the sums of kRows rows, kPanels panels and kWidth leaves.
+// weights: the first panel's first step. What is `ahead` bytes of each weight is asked for.
+template <typename T, std::size_t kRows, std::size_t kPanels, std::size_t kWidth>
+void accumulate(const T* weights, const PackedLayout& layout, const RowSet& set, std::size_t steps,
+                std::size_t ahead) {
   for (std::size_t lane = 0; lane < kPanel; lane += kLanes) {
-    Vector sum[kPanels][kWidth];
+    Vector sum[kRows][kPanels][kWidth];
+    const auto place = [&](std::size_t row, std::size_t panel, std::size_t leaf) HWY_ATTR {
+      return set.sums + row * set.sums_stride + (panel * layout.leaves + leaf) * kPanel + lane;
+    };
 #pragma GCC unroll 8
-    for (std::size_t panel = 0; panel < kPanels; ++panel)
+    for (std::size_t row = 0; row < kRows; ++row)
 #pragma GCC unroll 8
-      for (std::size_t leaf = 0; leaf < kWidth; ++leaf)
-        sum[panel][leaf] = load(sums + (panel * layout.leaves + leaf) * kPanel + lane);
+      for (std::size_t panel = 0; panel < kPanels; ++panel)
+#pragma GCC unroll 8
+        for (std::size_t leaf = 0; leaf < kWidth; ++leaf)
+          sum[row][panel][leaf] = load(place(row, panel, leaf));
     const T* at = weights + lane;
-    const float* factor = x;
+    const float* factors = set.x;
     for (std::size_t step = 0; step < steps; ++step) {
 #pragma GCC unroll 8
       for (std::size_t panel = 0; panel < kPanels; ++panel) {
@@ -120,88 +142,123 @@ void accumulate(const T* weights, const PackedLayout& layout, const float* x, st
         if (lane == 0) {
 #pragma GCC unroll 8
           for (std::size_t line = 0; line < kWidth * kPanel * sizeof(T); line += 64)
-            hwy::Prefetch(reinterpret_cast<const char*>(from) + kPrefetchBytes + line);
+            __builtin_prefetch(reinterpret_cast<const char*>(from) + ahead + line, 0, 2);
         }
 #pragma GCC unroll 8
-        for (std::size_t leaf = 0; leaf < kWidth; ++leaf)
-          sum[panel][leaf] = fused_multiply_add(load(from + leaf * kPanel),
-                                                hn::Set(Floats(), factor[leaf]), sum[panel][leaf]);
+        for (std::size_t leaf = 0; leaf < kWidth; ++leaf) {
+          const Vector weight = load(from + leaf * kPanel);
+#pragma GCC unroll 8
+          for (std::size_t row = 0; row < kRows; ++row)
+            sum[row][panel][leaf] =
+                fused_multiply_add(weight, hn::Set(Floats(), factors[row * set.x_stride + leaf]),
+                                   sum[row][panel][leaf]);
+        }
       }
       at += layout.step();
-      factor += layout.leaves;
+      factors += layout.leaves;
     }
 #pragma GCC unroll 8
-    for (std::size_t panel = 0; panel < kPanels; ++panel)
+    for (std::size_t row = 0; row < kRows; ++row)
 #pragma GCC unroll 8
-      for (std::size_t leaf = 0; leaf < kWidth; ++leaf)
-        store(sum[panel][leaf], sums + (panel * layout.leaves + leaf) * kPanel + lane);
+      for (std::size_t panel = 0; panel < kPanels; ++panel)
+#pragma GCC unroll 8
+        for (std::size_t leaf = 0; leaf < kWidth; ++leaf)
+          store(sum[row][panel][leaf], place(row, panel, leaf));
   }
 }
 
-// kPanels panels from `panel` on. Whole sets of leaves for which 8 sums can be kept going run in one
-// go; other numbers of leaves are taken by eights, fours, twos and ones.
-template <typename T, std::size_t kPanels>
-void multiply_row(const LinearArguments& a, const float* x, std::size_t panel) {
+// All leaves of `panels` panels (1, 2 or 4), as many sums at once as there are registers for.
+template <typename T, std::size_t kRows>
+void accumulate_leaves(const T* weights, const PackedLayout& layout, std::size_t panels, RowSet set,
+                       std::size_t steps, std::size_t ahead) {
+  constexpr std::size_t kMost = sums_at_once(kRows);
+  if (panels == 4 && layout.leaves == 1)
+    return accumulate<T, kRows, 4, 1>(weights, layout, set, steps, ahead);
+  if (panels == 4) return accumulate<T, kRows, 4, kMost / 4>(weights, layout, set, steps, ahead);
+  if (panels == 2) return accumulate<T, kRows, 2, kMost / 2>(weights, layout, set, steps, ahead);
+  for (std::size_t leaf = 0; leaf < layout.leaves;) {
+    const std::size_t left = layout.leaves - leaf;
+    const std::size_t width = left >= kMost ? kMost : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+    if (width == kMost)
+      accumulate<T, kRows, 1, kMost>(weights, layout, set, steps, ahead);
+    else if (width == 4)
+      accumulate<T, kRows, 1, 4>(weights, layout, set, steps, ahead);
+    else if (width == 2)
+      accumulate<T, kRows, 1, 2>(weights, layout, set, steps, ahead);
+    else
+      accumulate<T, kRows, 1, 1>(weights, layout, set, steps, ahead);
+    leaf += width;
+    weights += width * kPanel;
+    set.x += width;
+    set.sums += width * kPanel;
+  }
+}
+
+// The outputs of `panels` panels from `panel` on.
+template <typename T>
+void multiply_panels(const LinearArguments& a, const float* x, std::size_t panel,
+                     std::size_t panels) {
   const PackedLayout& layout = a.layout;
   const T* weights = static_cast<const T*>(a.weight) + panel * layout.panel_size();
-  float sums[kLeaves * kPanel] = {};
-  const std::size_t piece = kLanes == kPanel ? layout.leaf_size : kRowSteps;
-  for (std::size_t step = 0; step < layout.leaf_size; step += piece) {
-    const std::size_t steps = std::min(piece, layout.leaf_size - step);
-    const T* w = weights + step * layout.step();
-    const float* factors = x + step * layout.leaves;
-    if constexpr (kPanels > 1) {
-      accumulate<T, kPanels, kLeaves / kPanels>(w, layout, factors, steps, sums);
-    } else {
-      for (std::size_t leaf = 0; leaf < layout.leaves;) {
-        const std::size_t left = layout.leaves - leaf;
-        const T* from = w + leaf * kPanel;
-        float* to = sums + leaf * kPanel;
-        if (left >= 8) {
-          accumulate<T, 1, 8>(from, layout, factors + leaf, steps, to);
-          leaf += 8;
-        } else if (left >= 4) {
-          accumulate<T, 1, 4>(from, layout, factors + leaf, steps, to);
-          leaf += 4;
-        } else if (left >= 2) {
-          accumulate<T, 1, 2>(from, layout, factors + leaf, steps, to);
-          leaf += 2;
-        } else {
-          accumulate<T, 1, 1>(from, layout, factors + leaf, steps, to);
-          leaf += 1;
-        }
-      }
+  float sums[kFewRows * kLeaves * kPanel];
+  const RowSet all{x, sums, layout.leaves * layout.leaf_size, panels * layout.leaves * kPanel};
+  std::fill_n(sums, a.rows * all.sums_stride, 0.0f);
+
+  const std::size_t step_bytes = sizeof(T) * layout.step();
+  const bool one_pass = a.rows <= kMostRows && kLanes == kPanel;
+  const std::size_t piece =
+      one_pass ? layout.leaf_size : HWY_MAX(8, kPieceBytes / (step_bytes * panels));
+  const std::size_t groups = (a.rows + kMostRows - 1) / kMostRows;
+  const std::size_t tail =
+      panels == 1 ? 0 : std::min(layout.leaf_size, kPrefetchBytes / step_bytes);
+  for (std::size_t step = 0, steps; step < layout.leaf_size; step += steps) {
+    const bool in_tail = step + tail >= layout.leaf_size;
+    steps = std::min(piece, layout.leaf_size - step - (in_tail ? 0 : tail));
+    const std::size_t ahead =
+        kPrefetchBytes + (in_tail ? (panels - 1) * layout.panel_size() * sizeof(T) : 0);
+    const T* from = weights + step * layout.step();
+    for (std::size_t group = 0, row = 0; group < groups; ++group) {
+      const std::size_t rows = a.rows / groups + (group < a.rows % groups);
+      const RowSet set{x + row * all.x_stride + step * layout.leaves, sums + row * all.sums_stride,
+                       all.x_stride, all.sums_stride};
+      if (rows == 1)
+        accumulate_leaves<T, 1>(from, layout, panels, set, steps, ahead);
+      else if (rows == 2)
+        accumulate_leaves<T, 2>(from, layout, panels, set, steps, ahead);
+      else
+        accumulate_leaves<T, 3>(from, layout, panels, set, steps, ahead);
+      row += rows;
     }
   }
-  for (std::size_t i = 0; i < kPanels; ++i) {
-    const std::size_t first = (panel + i) * kPanel;
-    finish(sums + i * layout.leaves * kPanel, kPanel, layout.leaves,
-           a.bias == nullptr ? nullptr : a.bias + first, a.out + first,
-           std::min(kPanel, a.out_features - first));
+  for (std::size_t row = 0; row < a.rows; ++row) {
+    for (std::size_t i = 0; i < panels; ++i) {
+      const std::size_t first = (panel + i) * kPanel;
+      finish(sums + row * all.sums_stride + i * layout.leaves * kPanel, kPanel, layout.leaves,
+             a.bias == nullptr ? nullptr : a.bias + first, a.out + row * a.out_features + first,
+             std::min(kPanel, a.out_features - first));
+    }
   }
 }
 
 template <typename T>
-void linear_row(const LinearArguments& a) {
+void linear_few_rows(const LinearArguments& a) {
+  const PackedLayout& layout = a.layout;
   float* x = a.scratch;
-  pack(a.x, a.columns, 1, a.layout, 1, a.layout.leaves, x);
-  const std::size_t panels = a.layout.panels;
+  for (std::size_t row = 0; row < a.rows; ++row)
+    pack(a.x + row * a.columns, a.columns, 1, layout, 1, layout.leaves,
+         x + row * layout.leaves * layout.leaf_size);
+  // A leaf is a chain of dependent additions: where a panel has few, several panels run at once.
+  // More than four would be more streams than memory likes.
+  const std::size_t sums = sums_at_once(std::min(a.rows, kMostRows));
+  const bool whole = layout.leaves == 1 || layout.leaves == 2 || layout.leaves == 4;
+  const std::size_t at_once = whole ? std::min<std::size_t>(4, sums / layout.leaves) : 1;
   std::size_t panel = 0;
-  switch (a.layout.leaves) {
-    case 4:
-      for (; panel + 2 <= panels; panel += 2) multiply_row<T, 2>(a, x, panel);
-      break;
-    case 2:
-      for (; panel + 4 <= panels; panel += 4) multiply_row<T, 4>(a, x, panel);
-      break;
-    case 1:
-      for (; panel + 8 <= panels; panel += 8) multiply_row<T, 8>(a, x, panel);
-      break;
-  }
-  for (; panel < panels; ++panel) multiply_row<T, 1>(a, x, panel);
+  for (; panel + at_once <= layout.panels; panel += at_once)
+    multiply_panels<T>(a, x, panel, at_once);
+  for (; panel < layout.panels; ++panel) multiply_panels<T>(a, x, panel, 1);
 }
 
-// ---- Several rows: a block of weights is unpacked to float32 and used by groups of rows, whose sums
+// ---- Many rows: a block of weights is unpacked to float32 and used by groups of rows, whose sums
 // are kept in registers.
 
 inline constexpr std::size_t kColumns = kLanes == kPanel ? 2 * kPanel : kPanel;
@@ -264,7 +321,8 @@ void unpack(const T* weights, const PackedLayout& layout, std::size_t panels, st
   }
 }
 
-// The rows of a block, dealt into groups as even as possible, with x packed as [group][leaf][step][row].
+// The rows of a block, dealt into groups as even as possible, with x packed as
+// [group][leaf][step][row].
 struct RowGroups {
   RowGroups(std::size_t block_rows)
       : rows(block_rows), count((rows + kGroupRows - 1) / kGroupRows) {}
@@ -308,7 +366,7 @@ void multiply_block(const LinearArguments& a, const RowGroups& groups, const flo
 }
 
 template <typename T>
-void linear_rows(const LinearArguments& a) {
+void linear_many_rows(const LinearArguments& a) {
   const PackedLayout& layout = a.layout;
   const std::size_t padded_columns = layout.leaves * layout.leaf_size;
   float* unpacked = a.scratch;
@@ -319,8 +377,8 @@ void linear_rows(const LinearArguments& a) {
     std::size_t first = 0;
     for (std::size_t group = 0; group < groups.count; ++group) {
       const std::size_t rows = groups.size(group);
-      pack(a.x + (begin + first) * a.columns, a.columns, rows, layout, layout.leaf_size * rows, rows,
-           x + first * padded_columns);
+      pack(a.x + (begin + first) * a.columns, a.columns, rows, layout, layout.leaf_size * rows,
+           rows, x + first * padded_columns);
       first += rows;
     }
     for (std::size_t panel = 0; panel < layout.panels; panel += kColumns / kPanel)
@@ -329,14 +387,14 @@ void linear_rows(const LinearArguments& a) {
 }
 
 void linear(const LinearArguments& a) {
-  const bool single = a.rows == 1;
+  const bool few = a.rows <= kFewRows;
   switch (a.dtype) {
     case DType::kFloat32:
-      return single ? linear_row<float>(a) : linear_rows<float>(a);
+      return few ? linear_few_rows<float>(a) : linear_many_rows<float>(a);
     case DType::kBFloat16:
-      return single ? linear_row<BFloat16>(a) : linear_rows<BFloat16>(a);
+      return few ? linear_few_rows<BFloat16>(a) : linear_many_rows<BFloat16>(a);
     default:
-      return single ? linear_row<Float16>(a) : linear_rows<Float16>(a);
+      return few ? linear_few_rows<Float16>(a) : linear_many_rows<Float16>(a);
   }
 }
 

@@ -78,7 +78,8 @@ WeightArena::Piece WeightArena::allocate(std::size_t bytes) {
   const auto address = [](const Buffer& buffer) {
     return reinterpret_cast<std::uintptr_t>(buffer.data());
   };
-  // A chunk's first huge page begins within the first kHugePage bytes; nothing before it is touched.
+  // A chunk's first huge page begins within the first kHugePage bytes; nothing before it is
+  // touched.
   const auto make_chunk = [&](std::size_t size) {
     check(size <= SIZE_MAX - kHugePage, "cannot allocate {} bytes for a weight", size);
     return std::make_shared<const Buffer>(allocate_host(size + kHugePage));
@@ -158,8 +159,8 @@ Matrix CpuOps::row_view(const Matrix& matrix, std::int64_t begin, std::int64_t e
   view.out_features = end - begin;
   const PackedLayout layout(view);
   const std::size_t panel_bytes = layout.panel_size() * size_of(matrix.dtype);
-  view.data = static_cast<char*>(matrix.data) +
-              static_cast<std::size_t>(begin) / kPanel * panel_bytes;
+  view.data =
+      static_cast<char*>(matrix.data) + static_cast<std::size_t>(begin) / kPanel * panel_bytes;
   view.bytes = layout.panels * panel_bytes;
   return view;
 }

@@ -13,8 +13,8 @@ inline float sum_lanes(float (&lanes)[16]) {
   return lanes[0];
 }
 
-// out[i] = x[i] / sqrt(mean(x^2) + eps) * weight[i]. Element i is squared into lane i % 16. x may be
-// out. Plain C++: 16 lanes vectorise on any machine, and nothing in it is fused.
+// out[i] = x[i] / sqrt(mean(x^2) + eps) * weight[i]. Element i is squared into lane i % 16. x may
+// be out. Plain C++: 16 lanes vectorise on any machine, and nothing in it is fused.
 inline void normalize(float* out, const float* x, const float* weight, std::size_t size,
                       float eps) {
   float lanes[16] = {};

@@ -1,9 +1,9 @@
 // Where the elements of a Matrix are on the CPU: the layout that linear() streams through.
 //
-// Rows are dealt into panels of kRowBlock = 16 (the last padded with zeros), columns into `leaves` leaves of
-// leaf_size = ceil(in_features / leaves) (the last ones padded with zeros). In memory:
-// [panel][place within the leaf][leaf][row within the panel], so that one pass through a panel advances all of
-// its leaves' sums, 16 rows each, by one step after another.
+// Rows are dealt into panels of kRowBlock = 16 (the last padded with zeros), columns into `leaves`
+// leaves of leaf_size = ceil(in_features / leaves) (the last ones padded with zeros). In memory:
+// [panel][place within the leaf][leaf][row within the panel], so that one pass through a panel
+// advances all of its leaves' sums, 16 rows each, by one step after another.
 #pragma once
 
 #include <cstddef>

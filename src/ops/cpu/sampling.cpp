@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/check.h"
+#include "ops/sampling_keys.h"
 
 namespace lockstep::cpu {
 namespace {
@@ -31,28 +32,7 @@ Slot slot_of(const SamplingView& view, std::int64_t row) {
           view.tokens.as<std::int32_t>() + index * view.tokens.row_size()};
 }
 
-// Maps a float to an integer that orders as the float does.
-std::uint32_t ordered(float value) {
-  const auto bits = std::bit_cast<std::uint32_t>(value);
-  return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
-}
-
-// splitmix64's finaliser (Steele, Lea, Flood 2014).
-std::uint64_t mix(std::uint64_t x) {
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-  return x ^ (x >> 31);
-}
-
-// Uniform in (0, 1), a function of its arguments alone: every world size draws the same.
-double uniform(std::uint64_t seed, std::int32_t position, std::int64_t id) {
-  const std::uint64_t step =
-      mix(seed + 0x9e3779b97f4a7c15u * static_cast<std::uint64_t>(position + 1));
-  const std::uint64_t bits = mix(step + 0x9e3779b97f4a7c15u * static_cast<std::uint64_t>(id + 1));
-  return (static_cast<double>(bits >> 11) + 0.5) * 0x1p-53;
-}
-
-// No standard Gumbel number from uniform() exceeds this: -log(-log(1 - 2^-54)) = 37.4.
+// No standard Gumbel number from uniform() exceeds this: -log(-log(1 - 2^-53)) = 36.7.
 constexpr float kMaxGumbel = 38.0f;
 
 }  // namespace
@@ -143,9 +123,11 @@ void draw(const Tensor& keys, const Tensor& logits, std::int64_t first_id, const
       if (std::isnan(value)) fail("the logit of token {} is not a number", first_id + i);
       if (temperature > 0) {
         // Gumbel-max: the largest of logit / temperature + Gumbel noise is a draw from the softmax.
-        if (value < threshold || value / temperature + kMaxGumbel <= best) continue;
+        // Where every token is banned (-infinity), one is chosen all the same.
+        if (value < threshold || (best_id >= 0 && value / temperature + kMaxGumbel <= best))
+          continue;
         const double noise =
-            -std::log(-std::log(uniform(slot.sampling.seed, slot.position, first_id + i)));
+            -std::log(-std::log(sampling::uniform(slot.sampling.seed, slot.position, first_id + i)));
         value = value / temperature + static_cast<float>(noise);
       }
       if (value > best || best_id < 0) {
@@ -153,14 +135,10 @@ void draw(const Tensor& keys, const Tensor& logits, std::int64_t first_id, const
         best_id = first_id + i;
       }
     }
-    // Larger keys are better values; among equal ones, smaller ids. No id at all: the smallest key.
-    auto& key = keys.as<std::int64_t>()[row];
-    key = std::numeric_limits<std::int64_t>::min();
-    if (best_id >= 0) {
-      const std::uint64_t bits = (static_cast<std::uint64_t>(ordered(best)) << 32) |
-                                 (0xffffffffu - static_cast<std::uint32_t>(best_id));
-      key = std::bit_cast<std::int64_t>(bits ^ (std::uint64_t{1} << 63));
-    }
+    // -0 + 0 is 0. No id at all: the smallest key.
+    keys.as<std::int64_t>()[row] =
+        best_id < 0 ? sampling::kNoCandidateKey
+                    : sampling::candidate_key(std::bit_cast<std::uint32_t>(best + 0.0f), best_id);
   }
 }
 
@@ -168,9 +146,9 @@ void append_tokens(const Tensor& ids, const Tensor& keys, const SamplingView& vi
   for (std::int64_t row = 0; row < view.rows; ++row) {
     const Slot slot = slot_of(view, row);
     const std::int64_t key = keys.as<const std::int64_t>()[row];
-    check(key != std::numeric_limits<std::int64_t>::min(), "slot {} has no token to choose from",
+    check(key != sampling::kNoCandidateKey, "slot {} has no token to choose from",
           slot.index);
-    const auto id = static_cast<std::int32_t>(0xffffffffu - static_cast<std::uint32_t>(key));
+    const std::int32_t id = sampling::candidate_id(key);
     ids.as<std::int32_t>()[row] = id;
     if (slot.position + 1 < view.tokens.row_size()) slot.tokens[slot.position + 1] = id;
   }

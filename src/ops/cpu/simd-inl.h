@@ -1,8 +1,8 @@
 // What the SIMD kernels share, compiled once for every Highway target: vectors of up to 16 float32
 // lanes, loads that convert, a multiply-add that is fused everywhere, and exp.
 //
-// Every function gives the same bits on every target. That needs -ffp-contract=off: the compiler must
-// not fuse what is written as two operations.
+// Every function gives the same bits on every target. That needs -ffp-contract=off: the compiler
+// must not fuse what is written as two operations.
 #if defined(LOCKSTEP_OPS_CPU_SIMD_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef LOCKSTEP_OPS_CPU_SIMD_INL_H_
 #undef LOCKSTEP_OPS_CPU_SIMD_INL_H_
@@ -79,9 +79,10 @@ HWY_INLINE Vector fused_multiply_add(Vector a, Vector b, Vector c) {
 #endif
 }
 
-// e^x to about one unit in the last place: x = n ln 2 + r with |r| <= ln 2 / 2, the Taylor polynomial of
-// degree 7 for e^r (its error is below 2^-27), then two multiplications by a power of two, so that results
-// below the smallest normal number come out right. exp(-infinity) is 0, exp(NaN) is NaN.
+// e^x to about one unit in the last place: x = n ln 2 + r with |r| <= ln 2 / 2, the Taylor
+// polynomial of degree 7 for e^r (its error is below 2^-27), then two multiplications by a power of
+// two, so that results below the smallest normal number come out right. exp(-infinity) is 0,
+// exp(NaN) is NaN.
 HWY_INLINE Vector exp(Vector x) {
   const Floats d;
   const hn::Rebind<std::int32_t, Floats> di;

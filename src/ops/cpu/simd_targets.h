@@ -1,8 +1,8 @@
 // The instruction sets that the CPU kernels are compiled for. Include before any Highway header.
 //
-// Canonical sums are made of fused multiply-adds (docs/canonical-sum.md), so targets without them are
-// left out: an x86 without AVX2 runs the scalar target, which calls std::fma. The SVE targets are left
-// out because their vectors have no compile-time size; such machines run the NEON code.
+// Canonical sums are made of fused multiply-adds (docs/canonical-sum.md), so targets without them
+// are left out: an x86 without AVX2 runs the scalar target, which calls std::fma. The SVE targets
+// are left out because their vectors have no compile-time size; such machines run the NEON code.
 #pragma once
 
 #ifdef HWY_DISABLED_TARGETS

@@ -1,0 +1,12 @@
+// What a command prints.
+#pragma once
+
+#include <string_view>
+
+namespace lockstep::cli {
+
+// Writes `text` to stdout, together with all that was printed before, at once. Throws Error when it
+// does not get there (a full disk).
+void write_out(std::string_view text);
+
+}  // namespace lockstep::cli

@@ -1,0 +1,40 @@
+// The fast path of small all-reduces between the GPUs of one process: every rank stores its values
+// straight into every peer's memory, and each value carries the number of the exchange with it, so
+// that arriving is the same as being valid. No flags, no fences, nothing to clear.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace lockstep::cuda {
+
+inline constexpr int kMaxPeers = 8;
+// float32 values of one exchange: 64 rows of a hidden size of 8192.
+inline constexpr std::int64_t kPeerElements = std::int64_t{64} * 8192;
+
+// One rank's end, as the kernel sees it.
+struct PeerGroup {
+  int rank = 0;
+  int world_size = 1;
+  // Receive buffers of every rank, [2 exchanges][world_size senders][kPeerElements] (value,
+  // exchange number) pairs; zeroed at first.
+  std::uint64_t* received[kMaxPeers] = {};
+  std::uint32_t* exchanges = nullptr;  // of this rank: exchanges done, for each block of elements
+  // In host memory that every device can read: nonzero ends all waiting. A rank that waits too long
+  // sets it to 1 + the number of the rank that it waited for.
+  volatile std::uint32_t* abort = nullptr;
+  std::uint64_t timeout_ns = 0;
+};
+
+std::size_t peer_buffer_bytes(int world_size);
+std::size_t peer_exchange_bytes();
+
+// data[i] = the sum over ranks in the canonical tree, in place; count <= kPeerElements. Every rank
+// enqueues the same exchanges in the same order. After an abort the contents are undefined.
+void peer_sum(const PeerGroup& group, float* data, std::int64_t count, cudaStream_t stream);
+// The same for the largest value; count <= kPeerElements / 2.
+void peer_max(const PeerGroup& group, std::int64_t* data, std::int64_t count, cudaStream_t stream);
+
+}  // namespace lockstep::cuda

@@ -1,0 +1,80 @@
+// CudaOps: Ops on one NVIDIA GPU. Owns the rank's stream; every operation is enqueued there and
+// returns at once, and none allocates, so that a step can be captured as a graph. Kernels take
+// pointers, sizes and a stream; the methods check shapes. One file an operation, named as on the
+// CPU.
+//
+// A Matrix is kept row-major, [out_features, in_features] in its dtype, rows padded to 16 bytes'
+// multiples. Inputs of linear() are in the matrix's dtype ("activation dtype"); everything else is
+// float32.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+#include <memory>
+
+#include "core/buffer.h"
+#include "ops/cuda/matmul.h"
+#include "ops/ops.h"
+
+namespace lockstep::cuda {
+
+class CudaOps final : public Ops {
+ public:
+  // Makes `device` the calling thread's device, for good. deterministic: linear() has the same bits
+  // at every world size for any number of rows, not only for those of a decode step.
+  explicit CudaOps(int device, bool deterministic = false);
+  ~CudaOps() override;
+
+  cudaStream_t stream() const { return stream_; }
+  int device() const { return device_; }
+  int num_multiprocessors() const { return num_multiprocessors_; }
+
+  std::unique_ptr<Recorder> make_recorder() override;
+  DType activation_dtype(DType weights) const override { return weights; }
+  Buffer allocate(std::size_t bytes) override;
+  void upload(const Tensor& destination, const Tensor& host) override;
+  void download(const Tensor& host, const Tensor& source) override;
+
+  Matrix make_matrix(std::int64_t out_features, std::int64_t in_features, int leaves,
+                     DType dtype) override;
+  void write_rows(const Matrix& matrix, std::int64_t first_row, const Tensor& rows) override;
+  Matrix row_view(const Matrix& matrix, std::int64_t begin, std::int64_t end) override;
+  void read(const Matrix& matrix) override;
+
+  void embedding(const Tensor& out, const Matrix& table, const Tensor& ids) override;
+  void linear(const Tensor& out, const Tensor& x, const Matrix& weight,
+              const Tensor* bias) override;
+  void add(const Tensor& x, const Tensor& y) override;
+  void rms_norm(const Tensor& out, const Tensor& x, const Tensor& weight, float eps) override;
+  void rope_and_cache(const Tensor& qkv, const AttentionShape& shape,
+                      const Tensor& inverse_frequencies, const Tensor* q_norm, const Tensor* k_norm,
+                      float eps, const KvLayer& cache, const BatchView& batch) override;
+  void attention(const Tensor& out, const Tensor& qkv, const AttentionShape& shape,
+                 const KvLayer& cache, const BatchView& batch) override;
+  void silu_multiply(const Tensor& out, const Tensor& gate_up) override;
+  void gather_rows(const Tensor& out, const Tensor& x, const Tensor& indices) override;
+  void copy_columns(const Tensor& out, std::int64_t out_column, const Tensor& x,
+                    std::int64_t x_column, std::int64_t columns) override;
+  void token_ids(const Tensor& ids, const Tensor& tokens, const BatchView& batch) override;
+
+  void penalize(const Tensor& logits, std::int64_t first_id, const SamplingView& view) override;
+  void filter_thresholds(const Tensor& thresholds, const Tensor& logits,
+                         const SamplingView& view) override;
+  void draw(const Tensor& keys, const Tensor& logits, std::int64_t first_id,
+            const Tensor* thresholds, const SamplingView& view) override;
+  void append_tokens(const Tensor& ids, const Tensor& keys, const SamplingView& view) override;
+
+ private:
+  int device_;
+  int num_multiprocessors_ = 0;
+  cudaStream_t stream_ = nullptr;
+  Buffer attention_scratch_;  // partial results of key splits; allocated once, in the constructor
+  bool deterministic_;
+  std::unique_ptr<Matmul> matmul_;
+  // Pinned host memory that uploads pass through, used as a ring.
+  Buffer staging_;
+  std::size_t staged_ = 0;
+};
+
+}  // namespace lockstep::cuda

@@ -1,0 +1,55 @@
+#include "spmd/devices.h"
+
+#include <cuda_runtime_api.h>
+
+#include "comm/cuda/cuda_comm.h"
+#include "comm/thread_comm.h"
+#include "core/check.h"
+#include "ops/cuda/cuda_ops.h"
+
+namespace lockstep {
+namespace {
+
+class CudaTeam final : public GpuTeam {
+ public:
+  CudaTeam(int world_size, bool deterministic)
+      : deterministic_(deterministic),
+        group_(cuda::make_cuda_group(world_size, {deterministic, default_comm_timeout()})) {}
+
+  GpuRank make_rank(Device device, Comm& host) override {
+    auto ops = std::make_unique<cuda::CudaOps>(device.index, deterministic_);
+    GpuRank rank;
+    rank.stream = ops->stream();
+    rank.comm = cuda::make_cuda_comm(group_, host, ops->stream());
+    rank.ops = std::move(ops);
+    return rank;
+  }
+
+ private:
+  const bool deterministic_;
+  const std::shared_ptr<cuda::CudaGroup> group_;
+};
+
+}  // namespace
+
+int cuda_device_count() {
+  int count = 0;
+  if (cudaGetDeviceCount(&count) != cudaSuccess) {
+    cudaGetLastError();  // not sticky: take it back
+    return 0;
+  }
+  return count;
+}
+
+void require_cuda() {
+  int count = 0;
+  const cudaError_t status = cudaGetDeviceCount(&count);
+  check(status == cudaSuccess && count > 0, "no CUDA device can be used here: {}",
+        status == cudaSuccess ? "there is none" : cudaGetErrorString(status));
+}
+
+std::unique_ptr<GpuTeam> make_gpu_team(int world_size, bool deterministic) {
+  return std::make_unique<CudaTeam>(world_size, deterministic);
+}
+
+}  // namespace lockstep
