@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 seconds=${1:-60}
 
 cmake -S . -B build-fuzz -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo \
-  -DCMAKE_CXX_COMPILER=clang++ -DLOCKSTEP_FUZZ=ON \
+  -DCMAKE_CXX_COMPILER=clang++ -DLOCKSTEP_CUDA=OFF -DLOCKSTEP_FUZZ=ON \
   -DLOCKSTEP_SANITIZE=fuzzer-no-link,address,undefined
 cmake --build build-fuzz --target fuzz_safetensors fuzz_gguf fuzz_config
 

@@ -152,13 +152,15 @@ nlohmann::ordered_json to_json(const Completion& completion) {
 void print_figures(const Model& model, const Completion& completion) {
   const Timings& timings = completion.timings;
   const auto steps = static_cast<double>(completion.tokens.size()) - 1;
-  fmt::print(stderr, "{}: {} prompt tokens in {:.1f} ms, {} new tokens", to_string(model.mesh()),
-             completion.prompt_tokens, 1e3 * timings.prefill_seconds, completion.tokens.size());
+  std::string line = fmt::format("{}: {} prompt tokens in {:.1f} ms, {} new tokens",
+                                 to_string(model.mesh()), completion.prompt_tokens,
+                                 1e3 * timings.prefill_seconds, completion.tokens.size());
   if (steps > 0 && timings.decode_seconds > 0)
-    fmt::print(stderr, " at {:.2f} ms each ({:.1f} tokens/s)", 1e3 * timings.decode_seconds / steps,
-               steps / timings.decode_seconds);
-  fmt::print(stderr, "; finished by {}; loading took {:.2f} s\n", name_of(completion.finish_reason),
-             model.impl()->load_seconds);
+    line += fmt::format(" at {:.2f} ms each ({:.1f} tokens/s)",
+                        1e3 * timings.decode_seconds / steps, steps / timings.decode_seconds);
+  line += fmt::format("; finished by {}; loading took {:.2f} s\n",
+                      name_of(completion.finish_reason), model.impl()->load_seconds);
+  write_err(line);
 }
 
 int run_generate(const GenerateOptions& options) {

@@ -31,7 +31,7 @@ int main(int argc, char** argv) {
     std::cout.flush();
     return !asked ? 2 : std::cout ? 0 : 1;
   } catch (const std::exception& error) {
-    fmt::print(stderr, "lockstep: error: {}\n", error.what());
+    lockstep::cli::write_err(fmt::format("lockstep: error: {}\n", error.what()));
     return 1;
   }
 }

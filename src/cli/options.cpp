@@ -7,6 +7,8 @@
 #include <cstdio>
 #include <map>
 
+#include "cli/output.h"
+
 namespace lockstep::cli {
 
 void ModelOptions::add_to(CLI::App& app) {
@@ -53,11 +55,12 @@ Model load(const ModelOptions& options, int world_size, bool use_generation_conf
       const int percent = total == 0 ? 100 : static_cast<int>(done * 100 / total);
       if (percent == shown) return;
       shown = percent;
-      fmt::print(stderr, "\rloading {} {:3}%", format_bytes(static_cast<double>(total)), percent);
+      write_err(
+          fmt::format("\rloading {} {:3}%", format_bytes(static_cast<double>(total)), percent));
     };
   }
   Model model = load_model(options.model, options.mesh(world_size), load_options);
-  if (terminal) fmt::print(stderr, "\r\x1b[K");
+  if (terminal) write_err("\r\x1b[K");
   return model;
 }
 

@@ -15,4 +15,6 @@ void write_out(std::string_view text) {
   fail("cannot write to standard output: {}", std::generic_category().message(errno));
 }
 
+void write_err(std::string_view text) noexcept { std::fwrite(text.data(), 1, text.size(), stderr); }
+
 }  // namespace lockstep::cli

@@ -9,4 +9,7 @@ namespace lockstep::cli {
 // does not get there (a full disk).
 void write_out(std::string_view text);
 
+// Writes `text` to stderr. What nobody can read is nobody's error: does not throw.
+void write_err(std::string_view text) noexcept;
+
 }  // namespace lockstep::cli

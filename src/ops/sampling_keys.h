@@ -29,8 +29,8 @@ LOCKSTEP_HOST_DEVICE constexpr std::uint32_t unordered(std::uint32_t key) {
   return key & 0x80000000u ? key & 0x7fffffffu : ~key;
 }
 
-// A candidate's key: larger for larger values, among equal ones for smaller ids. `bits` are those of
-// the value, which is not -0 (it would be less than 0).
+// A candidate's key: larger for larger values, among equal ones for smaller ids. `bits` are those
+// of the value, which is not -0 (it would be less than 0).
 LOCKSTEP_HOST_DEVICE constexpr std::int64_t candidate_key(std::uint32_t bits, std::int64_t id) {
   const std::uint64_t key = (static_cast<std::uint64_t>(ordered(bits)) << 32) |
                             (0xffffffffu - static_cast<std::uint32_t>(id));

@@ -102,14 +102,14 @@ Sampled sample(int ranks, const std::vector<Row>& rows) {
       }
       batch.upload(input);
       const Tensor local = local_logits(logits, vocab, storage);
-      const Tensor ids = sampler.sample(local, batch, input);
+      sampler.sample(local, batch, input);
       if (!last) continue;
       // Every rank gets the same tokens, and has written its own columns.
       for (std::size_t i = 0; i < rows.size(); ++i)
         std::copy_n(storage.begin() + static_cast<std::int64_t>(i) * vocab.size(), vocab.size(),
                     result.logits[i].begin() + vocab.begin);
-      const std::vector<std::int32_t> mine(ids.as<std::int32_t>(),
-                                           ids.as<std::int32_t>() + rows.size());
+      const auto* ids = sampler.ids(std::ssize(rows)).as<const std::int32_t>();
+      const std::vector<std::int32_t> mine(ids, ids + rows.size());
       if (rank.id() == 0) result.ids = mine;
       rank.comm().barrier();
       EXPECT_EQ(mine, result.ids) << "rank " << rank.id();
@@ -340,9 +340,10 @@ TEST(Sampler, DrawsFollowTheSoftmax) {
     // The test would see a temperature that is a little off.
     SlotSampling warmer = row.sampling;
     warmer.temperature *= 1.2f;
-    if (row.sampling.top_p == 1 && row.sampling.min_p == 0)
+    if (row.sampling.top_p == 1 && row.sampling.min_p == 0) {
       EXPECT_GT(chi_square_deviation(counts, probabilities(penalized(row), warmer)), 5)
           << "case " << i;
+    }
   }
 }
 

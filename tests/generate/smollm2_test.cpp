@@ -76,7 +76,7 @@ TEST(SmolLM2Generator, CharactersOfSeveralTokensArriveWhole) {
     text += token.text;
   }
   EXPECT_TRUE(withheld) << "no character took several tokens: the test shows nothing";
-  EXPECT_NE(text.find("😂"), std::string::npos) << text;
+  EXPECT_NE(text.find("😁"), std::string::npos) << text;
 }
 
 }  // namespace

@@ -70,15 +70,4 @@ class Hold {
   std::jthread thread_;
 };
 
-// What `function` throws; empty if it throws no Error.
-template <typename Function>
-std::string error_of(const Function& function) {
-  try {
-    function();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
-}
-
 }  // namespace lockstep::test

@@ -73,7 +73,9 @@ struct Cache {
         values(static_cast<const T*>(tile.values)),
         blocks(tile.blocks),
         stride(tile.block_stride),
-        head_dim(tile.head_dim) {}
+        head_dim(tile.head_dim),
+        last_block((*std::max_element(tile.end.begin(), tile.end.begin() + tile.queries) - 1) /
+                   kBlock) {}
 
   const T* key_block(std::size_t block) const {
     return keys + static_cast<std::size_t>(blocks[block]) * stride;
@@ -87,14 +89,24 @@ struct Cache {
   const std::int32_t* blocks;
   std::size_t stride;
   std::size_t head_dim;
+  std::size_t last_block;
 };
+
+// Decoding reads the cache from memory, block by block from all over it: what comes next is asked
+// for early. Large tiles come from prompts, whose cache has just been written.
+template <std::size_t kQueries>
+inline constexpr bool kPrefetch = kQueries < kMaxQueries;
 
 // scores[block][query][position] of kBlocks blocks from `block` on. queries: [head_dim][kQueries].
 template <typename T, std::size_t kQueries, std::size_t kBlocks>
 void score_blocks(const Cache<T>& cache, std::size_t block, const float* HWY_RESTRICT queries,
                   float* HWY_RESTRICT scores) {
   const T* keys[kBlocks];
-  for (std::size_t i = 0; i < kBlocks; ++i) keys[i] = cache.key_block(block + i);
+  const T* next[kBlocks];
+  for (std::size_t i = 0; i < kBlocks; ++i) {
+    keys[i] = cache.key_block(block + i);
+    next[i] = cache.key_block(std::min(block + i + kBlocks, cache.last_block));
+  }
   for (std::size_t lane = 0; lane < kBlock; lane += kLanes) {
     Vector sum[kBlocks][kQueries];
 #pragma GCC unroll 16
@@ -104,7 +116,10 @@ void score_blocks(const Cache<T>& cache, std::size_t block, const float* HWY_RES
     for (std::size_t d = 0; d < cache.head_dim; ++d) {
       Vector key[kBlocks];
 #pragma GCC unroll 16
-      for (std::size_t i = 0; i < kBlocks; ++i) key[i] = load(keys[i] + d * kBlock + lane);
+      for (std::size_t i = 0; i < kBlocks; ++i) {
+        key[i] = load(keys[i] + d * kBlock + lane);
+        if (kPrefetch<kQueries> && lane == 0) __builtin_prefetch(next[i] + d * kBlock);
+      }
 #pragma GCC unroll 16
       for (std::size_t query = 0; query < kQueries; ++query) {
         const Vector factor = hn::Set(Floats(), queries[d * kQueries + query]);
@@ -165,6 +180,7 @@ struct Weights {
 template <typename T, std::size_t kQueries, std::size_t kVectors>
 void add_values(const Cache<T>& cache, const Weights& weights, std::size_t begin, std::size_t end,
                 std::size_t d, float* HWY_RESTRICT sums) {
+  constexpr std::size_t kAhead = 3;  // blocks
   Vector sum[kQueries][kVectors];
 #pragma GCC unroll 16
   for (std::size_t query = 0; query < kQueries; ++query)
@@ -176,7 +192,14 @@ void add_values(const Cache<T>& cache, const Weights& weights, std::size_t begin
     const std::size_t stop = std::min(end, (block + 1) * kBlock);
     const float* weight = weights.block(block) + position % kBlock;
     const T* value = cache.value_block(block) + position % kBlock * cache.head_dim + d;
-    for (; position < stop; ++position, ++weight, value += cache.head_dim) {
+    const T* next = cache.value_block(std::min(block + kAhead, cache.last_block)) +
+                    position % kBlock * cache.head_dim + d;
+    for (; position < stop; ++position, ++weight, value += cache.head_dim, next += cache.head_dim) {
+      if constexpr (kPrefetch<kQueries>) {
+#pragma GCC unroll 16
+        for (std::size_t at = 0; at < kVectors * kLanes * sizeof(T); at += 64)
+          __builtin_prefetch(reinterpret_cast<const char*>(next) + at);
+      }
       Vector values[kVectors];
 #pragma GCC unroll 16
       for (std::size_t v = 0; v < kVectors; ++v) values[v] = load(value + v * kLanes);

@@ -56,25 +56,36 @@ inline std::size_t linear_scratch(std::size_t rows, const PackedLayout& layout) 
 HWY_BEFORE_NAMESPACE();
 namespace lockstep::cpu::HWY_NAMESPACE {
 
-// Adds the leaves' sums of one panel, `stride` floats apart, in the canonical tree, adds the bias,
-// and writes the first `count` outputs.
-HWY_INLINE void finish(const float* sums, std::size_t stride, std::size_t leaves, const float* bias,
-                       float* out, std::size_t count) {
-  float result[kPanel];
-  for (std::size_t lane = 0; lane < kPanel; lane += kLanes) {
-    Vector tree[kLeaves];
-    for (std::size_t leaf = 0; leaf < leaves; ++leaf)
-      tree[leaf] = load(sums + leaf * stride + lane);
-    for (std::size_t half = 1; half < leaves; half *= 2)
-      for (std::size_t leaf = 0; leaf + half < leaves; leaf += 2 * half)
-        tree[leaf] = hn::Add(tree[leaf], tree[leaf + half]);
-    store(tree[0], result + lane);
-  }
-  if (bias != nullptr) {
-    for (std::size_t i = 0; i < count; ++i) out[i] = result[i] + bias[i];
-  } else {
-    std::copy(result, result + count, out);
-  }
+// Adds leaves' sums, `stride` floats apart, in the canonical tree.
+HWY_INLINE Vector add_leaves(const float* sums, std::size_t stride, std::size_t leaves) {
+  Vector tree[kLeaves];
+  tree[0] = load(sums);
+#pragma GCC unroll 8
+  for (std::size_t leaf = 1; leaf < leaves; ++leaf) tree[leaf] = load(sums + leaf * stride);
+#pragma GCC unroll 8
+  for (std::size_t half = 1; half < leaves; half *= 2)
+#pragma GCC unroll 8
+    for (std::size_t leaf = 0; leaf + half < leaves; leaf += 2 * half)
+      tree[leaf] = hn::Add(tree[leaf], tree[leaf + half]);
+  return tree[0];
+}
+
+// One row's outputs of one panel: the tree, the bias, and only what is no padding.
+HWY_INLINE void finish(const LinearArguments& a, const float* sums, std::size_t stride,
+                       std::size_t row, std::size_t panel) {
+  const std::size_t first = panel * kPanel;
+  const std::size_t count = std::min(kPanel, a.out_features - first);
+  float* out = a.out + row * a.out_features + first;
+  float padded[kPanel];
+  float* to = count == kPanel ? out : padded;
+  const std::size_t leaves = a.layout.leaves;
+  for (std::size_t lane = 0; lane < kPanel; lane += kLanes)
+    store(
+        leaves == 8 ? add_leaves(sums + lane, stride, 8) : add_leaves(sums + lane, stride, leaves),
+        to + lane);
+  if (to == padded) std::copy(padded, padded + count, out);
+  if (a.bias != nullptr)
+    for (std::size_t i = 0; i < count; ++i) out[i] += a.bias[first + i];
 }
 
 // Packs x[rows, columns] as [leaf][step][row], strides in floats; what the leaves have beyond the
@@ -230,14 +241,9 @@ void multiply_panels(const LinearArguments& a, const float* x, std::size_t panel
       row += rows;
     }
   }
-  for (std::size_t row = 0; row < a.rows; ++row) {
-    for (std::size_t i = 0; i < panels; ++i) {
-      const std::size_t first = (panel + i) * kPanel;
-      finish(sums + row * all.sums_stride + i * layout.leaves * kPanel, kPanel, layout.leaves,
-             a.bias == nullptr ? nullptr : a.bias + first, a.out + row * a.out_features + first,
-             std::min(kPanel, a.out_features - first));
-    }
-  }
+  for (std::size_t row = 0; row < a.rows; ++row)
+    for (std::size_t i = 0; i < panels; ++i)
+      finish(a, sums + row * all.sums_stride + i * layout.leaves * kPanel, kPanel, row, panel + i);
 }
 
 template <typename T>
@@ -267,16 +273,16 @@ inline constexpr std::size_t kVectors = kColumns / kLanes;
 inline constexpr std::size_t kGroupRows = HWY_MAX(4, kRegisters * 3 / 4 / kVectors);
 static_assert(kBlockRows % kGroupRows == 0 && kColumns <= kMaxBlockColumns);
 
-// sums[row][column] += x[step][row] * weights[step][column], step after step.
+// sums[row][column] += x[step][row] * weights[step][column], step after step; from zero if `fresh`.
 template <std::size_t kRows>
 void multiply_group(const float* HWY_RESTRICT x, const float* HWY_RESTRICT weights,
-                    std::size_t steps, float* HWY_RESTRICT sums) {
+                    std::size_t steps, bool fresh, float* HWY_RESTRICT sums) {
   Vector sum[kRows][kVectors];
 #pragma GCC unroll 16
   for (std::size_t row = 0; row < kRows; ++row)
 #pragma GCC unroll 16
     for (std::size_t v = 0; v < kVectors; ++v)
-      sum[row][v] = load(sums + row * kColumns + v * kLanes);
+      sum[row][v] = fresh ? hn::Zero(Floats()) : load(sums + row * kColumns + v * kLanes);
   for (std::size_t step = 0; step < steps; ++step) {
     Vector weight[kVectors];
 #pragma GCC unroll 16
@@ -298,7 +304,7 @@ void multiply_group(const float* HWY_RESTRICT x, const float* HWY_RESTRICT weigh
       store(sum[row][v], sums + row * kColumns + v * kLanes);
 }
 
-using MultiplyGroup = void (*)(const float*, const float*, std::size_t, float*);
+using MultiplyGroup = void (*)(const float*, const float*, std::size_t, bool, float*);
 
 template <std::size_t... kRows>
 constexpr std::array<MultiplyGroup, sizeof...(kRows)> group_kernels(std::index_sequence<kRows...>) {
@@ -332,37 +338,38 @@ struct RowGroups {
   std::size_t count;
 };
 
-// Outputs of kColumns / kPanel panels from `panel` on, for one block of rows.
+// Outputs of kColumns / kPanel panels from `panel` on, for one block of rows from `row` on.
 template <typename T>
 void multiply_block(const LinearArguments& a, const RowGroups& groups, const float* x,
-                    std::size_t panel, float* unpacked, float* sums, float* out) {
+                    std::size_t row, std::size_t panel, float* unpacked, float* sums) {
   static constexpr auto kKernels = group_kernels(std::make_index_sequence<kGroupRows>());
   const PackedLayout& layout = a.layout;
   const std::size_t panels = std::min(kColumns / kPanel, layout.panels - panel);
   const T* weights = static_cast<const T*>(a.weight) + panel * layout.panel_size();
-  std::fill_n(sums, layout.leaves * groups.rows * kColumns, 0.0f);
-  for (std::size_t step = 0; step < layout.leaf_size; step += kBlockSteps) {
+  // Leaves of one block need no place for every group's sums: the one in the cache serves all.
+  const std::size_t sums_stride =
+      layout.leaf_size <= kBlockSteps ? 0 : layout.leaves * kColumns;  // of a row, between groups
+  std::size_t step = 0;
+  do {
     const std::size_t steps = std::min(kBlockSteps, layout.leaf_size - step);
     unpack(weights + step * layout.step(), layout, panels, steps, unpacked);
-    for (std::size_t leaf = 0; leaf < layout.leaves; ++leaf) {
-      std::size_t first = 0;  // row of the group
-      for (std::size_t group = 0; group < groups.count; ++group) {
-        const std::size_t rows = groups.size(group);
-        const float* factors = x + (first * layout.leaves + leaf * rows) * layout.leaf_size;
-        kKernels[rows - 1](factors + step * rows, unpacked + leaf * steps * kColumns, steps,
-                           sums + (leaf * groups.rows + first) * kColumns);
-        first += rows;
-      }
+    for (std::size_t group = 0, first = 0; group < groups.count; ++group) {
+      const std::size_t rows = groups.size(group);
+      const float* factors = x + (first * layout.leaves * layout.leaf_size) + step * rows;
+      float* group_sums = sums + first * sums_stride;  // [leaf][row][column]
+      for (std::size_t leaf = 0; leaf < layout.leaves; ++leaf)
+        kKernels[rows - 1](factors + leaf * layout.leaf_size * rows,
+                           unpacked + leaf * steps * kColumns, steps, step == 0,
+                           group_sums + leaf * rows * kColumns);
+      if (step + steps == layout.leaf_size)
+        for (std::size_t r = 0; r < rows; ++r)
+          for (std::size_t i = 0; i < panels; ++i)
+            finish(a, group_sums + r * kColumns + i * kPanel, rows * kColumns, row + first + r,
+                   panel + i);
+      first += rows;
     }
-  }
-  for (std::size_t row = 0; row < groups.rows; ++row) {
-    for (std::size_t i = 0; i < panels; ++i) {
-      const std::size_t first = (panel + i) * kPanel;
-      finish(sums + row * kColumns + i * kPanel, groups.rows * kColumns, layout.leaves,
-             a.bias == nullptr ? nullptr : a.bias + first, out + row * a.out_features + first,
-             std::min(kPanel, a.out_features - first));
-    }
-  }
+    step += steps;
+  } while (step < layout.leaf_size);
 }
 
 template <typename T>
@@ -382,7 +389,7 @@ void linear_many_rows(const LinearArguments& a) {
       first += rows;
     }
     for (std::size_t panel = 0; panel < layout.panels; panel += kColumns / kPanel)
-      multiply_block<T>(a, groups, x, panel, unpacked, sums, a.out + begin * a.out_features);
+      multiply_block<T>(a, groups, x, begin, panel, unpacked, sums);
   }
 }
 

@@ -126,8 +126,8 @@ void draw(const Tensor& keys, const Tensor& logits, std::int64_t first_id, const
         // Where every token is banned (-infinity), one is chosen all the same.
         if (value < threshold || (best_id >= 0 && value / temperature + kMaxGumbel <= best))
           continue;
-        const double noise =
-            -std::log(-std::log(sampling::uniform(slot.sampling.seed, slot.position, first_id + i)));
+        const double noise = -std::log(
+            -std::log(sampling::uniform(slot.sampling.seed, slot.position, first_id + i)));
         value = value / temperature + static_cast<float>(noise);
       }
       if (value > best || best_id < 0) {
@@ -146,8 +146,7 @@ void append_tokens(const Tensor& ids, const Tensor& keys, const SamplingView& vi
   for (std::int64_t row = 0; row < view.rows; ++row) {
     const Slot slot = slot_of(view, row);
     const std::int64_t key = keys.as<const std::int64_t>()[row];
-    check(key != sampling::kNoCandidateKey, "slot {} has no token to choose from",
-          slot.index);
+    check(key != sampling::kNoCandidateKey, "slot {} has no token to choose from", slot.index);
     const std::int32_t id = sampling::candidate_id(key);
     ids.as<std::int32_t>()[row] = id;
     if (slot.position + 1 < view.tokens.row_size()) slot.tokens[slot.position + 1] = id;

@@ -1,0 +1,391 @@
+// rope_and_cache() and attention(), against the CPU's and against themselves: a row's bits depend
+// on its sequence alone.
+#include <algorithm>
+#include <numeric>
+
+#include "core/check.h"
+#include "cuda/harness.h"
+
+namespace lockstep::test {
+namespace {
+
+struct Row {
+  std::int32_t sequence;
+  std::int32_t position;
+};
+
+AttentionShape attention_shape(std::int64_t heads, std::int64_t kv_heads, std::int64_t head_dim,
+                               std::int64_t group_size, std::int64_t group_offset = 0,
+                               std::int64_t window = 0) {
+  return {heads, kv_heads, head_dim, group_size, group_offset, window};
+}
+
+std::int64_t width_of(const AttentionShape& shape) {
+  return (shape.local_heads + 2 * shape.local_kv_heads) * shape.head_dim;
+}
+
+// A layer's cache, the same values in the CPU's and the GPU's layout. Positions from a sequence's
+// length on are NaN, and so are blocks that belong to nobody.
+struct Cache {
+  std::vector<std::uint8_t> cpu_keys, cpu_values;
+  KvLayer cpu, gpu;
+  std::vector<std::int32_t> table;
+  std::int64_t sequences, max_blocks;
+};
+
+class Attention : public OnGpu {
+ protected:
+  // `max_blocks` 0: as many as the longest sequence needs.
+  Cache make_cache(const AttentionShape& shape, DType dtype,
+                   const std::vector<std::int64_t>& lengths, std::int64_t max_blocks = 0) {
+    Cache cache;
+    cache.sequences = static_cast<std::int64_t>(lengths.size());
+    std::int64_t blocks = 3;
+    for (std::int64_t length : lengths) {
+      blocks += (length + 15) / 16;
+      max_blocks = std::max(max_blocks, (length + 15) / 16);
+    }
+    cache.max_blocks = max_blocks;
+    std::vector<std::int32_t> order(size(blocks));
+    std::iota(order.begin(), order.end(), 0);
+    std::shuffle(order.begin(), order.end(), std::mt19937(5));
+    cache.table.assign(lengths.size() * size(max_blocks), -1);
+
+    const std::int64_t kv_heads = shape.local_kv_heads, dim = shape.head_dim;
+    const Shape cache_shape{blocks, kv_heads, 16, dim};
+    std::vector<float> keys(size(cache_shape.numel()), kNaN), values = keys, cpu_keys = keys;
+    std::size_t next = 0;
+    for (std::size_t i = 0; i < lengths.size(); ++i) {
+      const std::vector<float> k = noise(lengths[i] * kv_heads * dim, 100 + unsigned(i));
+      const std::vector<float> v = noise(lengths[i] * kv_heads * dim, 200 + unsigned(i));
+      for (std::int64_t position = 0; position < lengths[i]; ++position) {
+        if (position % 16 == 0)
+          cache.table[i * size(max_blocks) + size(position / 16)] = order[next++];
+        const std::int64_t block = order[next - 1], slot = position % 16;
+        for (std::int64_t head = 0; head < kv_heads; ++head) {
+          for (std::int64_t d = 0; d < dim; ++d) {
+            const std::int64_t from = (position * kv_heads + head) * dim + d;
+            const std::int64_t start = (block * kv_heads + head) * 16 * dim;
+            keys[size(start + slot * dim + d)] = k[size(from)];
+            cpu_keys[size(start + d * 16 + slot)] = k[size(from)];
+            values[size(start + slot * dim + d)] = v[size(from)];
+          }
+        }
+      }
+    }
+    cache.cpu_keys = encode(cpu_keys, dtype);
+    cache.cpu_values = encode(values, dtype);
+    cache.cpu = {{cache.cpu_keys.data(), dtype, cache_shape, {}},
+                 {cache.cpu_values.data(), dtype, cache_shape, {}}};
+    cache.gpu = {put_as(dtype, keys, cache_shape), put_as(dtype, values, cache_shape)};
+    return cache;
+  }
+
+  BatchView gpu_batch(const Cache& cache, const std::vector<Row>& rows) {
+    const auto count = static_cast<std::int64_t>(rows.size());
+    std::vector<std::int32_t> positions, sequences;
+    for (const Row& row : rows) {
+      positions.push_back(row.position);
+      sequences.push_back(row.sequence);
+    }
+    return {count, put(positions, {count}), put(sequences, {count}),
+            put(cache.table, {cache.sequences, cache.max_blocks})};
+  }
+
+  // A row's query is a function of its sequence and position.
+  std::vector<float> queries(const AttentionShape& shape, const std::vector<Row>& rows) {
+    std::vector<float> qkv;
+    for (const Row& row : rows) {
+      const auto values =
+          noise(width_of(shape), 7919u * unsigned(row.sequence + 1) + unsigned(row.position));
+      qkv.insert(qkv.end(), values.begin(), values.end());
+    }
+    return qkv;
+  }
+
+  std::vector<float> on_gpu(const AttentionShape& shape, const Cache& cache,
+                            const std::vector<Row>& rows, DType dtype = DType::kFloat32) {
+    return on_gpu(shape, cache, rows, queries(shape, rows), dtype);
+  }
+  std::vector<float> on_gpu(const AttentionShape& shape, const Cache& cache,
+                            const std::vector<Row>& rows, const std::vector<float>& qkv,
+                            DType dtype = DType::kFloat32) {
+    const auto count = static_cast<std::int64_t>(rows.size());
+    const Tensor out = poisoned(dtype, {count, shape.local_heads * shape.head_dim});
+    gpu().attention(out, put(qkv, {count, width_of(shape)}), shape, cache.gpu,
+                    gpu_batch(cache, rows));
+    return floats(out);
+  }
+
+  std::vector<float> on_cpu(const AttentionShape& shape, Cache& cache,
+                            const std::vector<Row>& rows) {
+    const auto count = static_cast<std::int64_t>(rows.size());
+    std::vector<std::int32_t> positions, sequences;
+    for (const Row& row : rows) {
+      positions.push_back(row.position);
+      sequences.push_back(row.sequence);
+    }
+    std::vector<float> qkv = queries(shape, rows);
+    std::vector<float> out(size(count * shape.local_heads * shape.head_dim), kNaN);
+    cpu().attention(host(out, {count, shape.local_heads * shape.head_dim}),
+                    host(qkv, {count, width_of(shape)}), shape, cache.cpu,
+                    {count, host(positions, {count}), host(sequences, {count}),
+                     host(cache.table, {cache.sequences, cache.max_blocks})});
+    return out;
+  }
+
+  void expect_as_on_cpu(const AttentionShape& shape, DType dtype,
+                        const std::vector<std::int64_t>& lengths, const std::vector<Row>& rows,
+                        DType out_dtype = DType::kFloat32) {
+    Cache cache = make_cache(shape, dtype, lengths);
+    EXPECT_LE(difference(on_cpu(shape, cache, rows), on_gpu(shape, cache, rows, out_dtype)),
+              tolerance(out_dtype, 1e-5))
+        << name_of(dtype) << ", " << shape.local_heads << " heads of " << shape.head_dim << ", "
+        << shape.local_kv_heads << " KV heads, window " << shape.window;
+  }
+};
+
+TEST_F(Attention, MatchesTheCpuForEveryHeadSize) {
+  for (DType dtype : kFloatTypes)
+    for (std::int64_t head_dim : {2, 6, 10, 16, 36, 64, 80, 96, 100, 128, 134, 192, 256})
+      expect_as_on_cpu(attention_shape(6, 2, head_dim, 3), dtype, {1, 300, 129},
+                       {{0, 0}, {1, 299}, {2, 127}, {1, 16}, {2, 128}});
+}
+
+TEST_F(Attention, MatchesTheCpuForEveryGroup) {
+  for (std::int64_t group : {1, 2, 3, 4, 5, 7, 8, 12, 16})
+    expect_as_on_cpu(attention_shape(2 * group, 2, 64, group), DType::kBFloat16, {140, 33},
+                     {{0, 139}, {1, 32}, {0, 3}});
+}
+
+TEST_F(Attention, MatchesTheCpuForUnevenShards) {
+  expect_as_on_cpu(attention_shape(2, 2, 64, 3, 2), DType::kFloat32, {200}, {{0, 199}, {0, 10}});
+  expect_as_on_cpu(attention_shape(4, 2, 64, 3, 1), DType::kFloat32, {200}, {{0, 199}, {0, 10}});
+  expect_as_on_cpu(attention_shape(1, 1, 64, 4, 3), DType::kFloat16, {200}, {{0, 199}, {0, 10}});
+  expect_as_on_cpu(attention_shape(9, 3, 128, 4, 2), DType::kBFloat16, {200}, {{0, 199}});
+}
+
+TEST_F(Attention, MatchesTheCpuForEveryOutputType) {
+  for (DType dtype : kFloatTypes)
+    expect_as_on_cpu(attention_shape(4, 1, 128, 4), DType::kBFloat16, {260}, {{0, 259}, {0, 5}},
+                     dtype);
+}
+
+TEST_F(Attention, MatchesTheCpuInALongContext) {
+  expect_as_on_cpu(attention_shape(4, 1, 128, 4), DType::kBFloat16, {3000, 2049},
+                   {{0, 2999}, {1, 2048}, {0, 2047}});
+}
+
+TEST_F(Attention, MatchesTheCpuWithinAWindow) {
+  for (std::int64_t window : {1, 2, 16, 100, 128, 129, 257, 1000})
+    expect_as_on_cpu(attention_shape(4, 2, 64, 2, 0, window), DType::kFloat32, {900, 40},
+                     {{0, 899}, {1, 39}, {0, 0}, {0, 127}, {0, 128}, {0, 400}});
+}
+
+TEST_F(Attention, MatchesTheCpuForAPrompt) {
+  std::vector<Row> rows;
+  for (std::int32_t position = 50; position < 150; ++position) rows.push_back({1, position});
+  expect_as_on_cpu(attention_shape(3, 1, 64, 3), DType::kFloat16, {5, 150}, rows);
+}
+
+TEST_F(Attention, ARowsBitsDependOnItsSequenceAlone) {
+  const AttentionShape shape = attention_shape(4, 2, 128, 2);
+  const std::vector<std::int64_t> lengths = {700, 40, 129};
+  const Cache cache = make_cache(shape, DType::kBFloat16, lengths);
+  const std::vector<Row> wanted = {{0, 699}, {1, 39}, {2, 128}, {0, 130}};
+  const std::size_t width = size(shape.local_heads * shape.head_dim);
+  const std::vector<float> expected = on_gpu(shape, cache, wanted);
+  EXPECT_TRUE(same_bits(expected, on_gpu(shape, cache, wanted)));
+  for (std::int64_t count : kRowCounts) {
+    std::mt19937 random(static_cast<unsigned>(count));
+    for (std::size_t w = 0; w < wanted.size(); ++w) {
+      std::vector<Row> rows(size(count));
+      for (Row& row : rows) {
+        row.sequence = static_cast<std::int32_t>(random() % 3);
+        row.position = static_cast<std::int32_t>(random() % size(lengths[size(row.sequence)]));
+      }
+      const std::size_t place = random() % size(count);
+      rows[place] = wanted[w];
+      const std::vector<float> found = on_gpu(shape, cache, rows);
+      EXPECT_TRUE(same_bits(std::span(expected).subspan(w * width, width),
+                            std::span(found).subspan(place * width, width)))
+          << count << " rows, place " << place;
+      if (count >= 33) break;
+    }
+  }
+}
+
+TEST_F(Attention, AHeadsBitsDoNotDependOnItsShard) {
+  for (DType dtype : kFloatTypes) {
+    for (std::int64_t dim : {64, 80, 128, 256, 36, 34}) {
+      const AttentionShape whole = attention_shape(4, 1, dim, 4);
+      const AttentionShape part = attention_shape(1, 1, dim, 4, 2);
+      const Cache cache = make_cache(whole, dtype, {300});
+      const std::vector<Row> rows = {{0, 299}, {0, 77}};
+      const std::vector<float> qkv = queries(whole, rows);
+      std::vector<float> part_qkv(size(2 * width_of(part)));
+      for (std::int64_t row = 0; row < 2; ++row)
+        std::copy_n(qkv.begin() + row * width_of(whole) + 2 * dim, dim,
+                    part_qkv.begin() + row * width_of(part));
+      const std::vector<float> all = on_gpu(whole, cache, rows, qkv);
+      const std::vector<float> one = on_gpu(part, cache, rows, part_qkv);
+      for (std::int64_t row = 0; row < 2; ++row)
+        EXPECT_TRUE(same_bits(std::span(all).subspan(size((row * 4 + 2) * dim), size(dim)),
+                              std::span(one).subspan(size(row * dim), size(dim))))
+            << name_of(dtype) << " " << dim;
+    }
+  }
+}
+
+// A table for very long sequences leaves scratch memory for few rows at a time.
+TEST_F(Attention, BitsDoNotDependOnTheLongestContext) {
+  const AttentionShape shape = attention_shape(32, 8, 128, 4);
+  const std::vector<std::int64_t> lengths = {300, 17};
+  std::vector<Row> rows;
+  for (std::int32_t i = 0; i < 20; ++i) rows.push_back({i % 2, i % 2 == 0 ? 280 + i : i / 2});
+  const std::vector<float> expected =
+      on_gpu(shape, make_cache(shape, DType::kFloat16, lengths), rows);
+  EXPECT_TRUE(
+      same_bits(expected, on_gpu(shape, make_cache(shape, DType::kFloat16, lengths, 8192), rows)));
+  EXPECT_THROW(on_gpu(shape, make_cache(shape, DType::kFloat16, lengths, 1 << 20), rows), Error);
+}
+
+TEST_F(Attention, RowsWithoutAPlaceAreZero) {
+  const AttentionShape shape = attention_shape(4, 2, 64, 2);
+  const Cache cache = make_cache(shape, DType::kFloat32, {200});
+  const std::vector<float> found = on_gpu(shape, cache, {{0, -1}, {0, 150}, {1, 3}, {0, 300}});
+  const std::vector<float> expected = on_gpu(shape, cache, {{0, 150}});
+  const std::size_t width = expected.size();
+  EXPECT_TRUE(same_bits(expected, std::span(found).subspan(width, width)));
+  for (std::size_t row : {0, 2, 3})
+    EXPECT_TRUE(
+        same_bits(std::vector<float>(width, 0.0f), std::span(found).subspan(row * width, width)));
+}
+
+// What changes from step to step is in the GPU's memory, so a recorded step can be replayed.
+TEST_F(Attention, ARecordedStepFollowsThePositions) {
+  const AttentionShape shape = attention_shape(4, 2, 128, 2);
+  const Cache cache = make_cache(shape, DType::kBFloat16, {700, 40});
+  const std::unique_ptr<Recorder> recorder = gpu().make_recorder();
+  const BatchView batch = gpu_batch(cache, {{0, 0}, {0, 0}});
+  const Tensor qkv = make(DType::kFloat32, {2, width_of(shape)});
+  const Tensor out = poisoned(DType::kFloat32, {2, 4 * 128});
+  const std::vector<Row> steps[] = {
+      {{0, 10}, {1, 3}}, {{0, 699}, {1, 39}}, {{0, 128}, {0, 127}}, {{1, 0}, {0, 600}}};
+  for (const std::vector<Row>& rows : steps) {
+    std::vector<std::int32_t> positions = {rows[0].position, rows[1].position};
+    std::vector<std::int32_t> sequences = {rows[0].sequence, rows[1].sequence};
+    std::vector<float> values = queries(shape, rows);
+    gpu().upload(batch.positions, host(positions, {2}));
+    gpu().upload(batch.row_sequence, host(sequences, {2}));
+    gpu().upload(qkv, host(values, {2, width_of(shape)}));
+    recorder->run(1, [&] { gpu().attention(out, qkv, shape, cache.gpu, batch); });
+    const std::vector<float> found = floats(out);
+    EXPECT_TRUE(same_bits(on_gpu(shape, cache, rows), found)) << positions[0];
+  }
+}
+
+class Rope : public Attention {
+ protected:
+  // Runs one step on both and compares the queries and what has been written to the cache.
+  void expect_as_on_cpu(const AttentionShape& shape, DType dtype, bool norms) {
+    const std::int64_t dim = shape.head_dim, kv_heads = shape.local_kv_heads;
+    Cache cache = make_cache(shape, dtype, {100, 3000});
+    const std::vector<Row> rows = {{0, 99}, {1, 2999}, {1, 0}, {0, 15}, {0, 16}};
+    const auto count = static_cast<std::int64_t>(rows.size());
+    std::vector<float> qkv = queries(shape, rows), frequencies, q_norm = noise(dim, 21),
+                       k_norm = noise(dim, 22);
+    for (std::int64_t i = 0; i < dim / 2; ++i)
+      frequencies.push_back(
+          std::pow(10000.0f, -2.0f * static_cast<float>(i) / static_cast<float>(dim)));
+    std::vector<std::int32_t> positions, sequences;
+    for (const Row& row : rows) {
+      positions.push_back(row.position);
+      sequences.push_back(row.sequence);
+    }
+    const Tensor gpu_qkv = put(qkv, {count, width_of(shape)});
+    const Tensor gpu_q = put(q_norm, {dim}), gpu_k = put(k_norm, {dim});
+    gpu().rope_and_cache(gpu_qkv, shape, put(frequencies, {dim / 2}), norms ? &gpu_q : nullptr,
+                         norms ? &gpu_k : nullptr, 1e-6f, cache.gpu, gpu_batch(cache, rows));
+    const Tensor cpu_q = host(q_norm, {dim}), cpu_k = host(k_norm, {dim});
+    cpu().rope_and_cache(host(qkv, {count, width_of(shape)}), shape, host(frequencies, {dim / 2}),
+                         norms ? &cpu_q : nullptr, norms ? &cpu_k : nullptr, 1e-6f, cache.cpu,
+                         {count, host(positions, {count}), host(sequences, {count}),
+                          host(cache.table, {cache.sequences, cache.max_blocks})});
+    EXPECT_LE(difference(qkv, floats(gpu_qkv)), 2e-6) << dim;
+
+    // The caches, in the GPU's order; NaN where nothing was ever written.
+    std::vector<float> keys = to_float32(cache.cpu.keys), ordered(keys.size());
+    for (std::int64_t head = 0; head < cache.cpu.keys.shape[0] * kv_heads; ++head)
+      for (std::int64_t slot = 0; slot < 16; ++slot)
+        for (std::int64_t d = 0; d < dim; ++d)
+          ordered[size((head * 16 + slot) * dim + d)] = keys[size((head * dim + d) * 16 + slot)];
+    std::vector<float> found = floats(cache.gpu.keys), values = to_float32(cache.cpu.values),
+                       found_values = floats(cache.gpu.values);
+    for (std::size_t i = 0; i < found.size(); ++i) {
+      ASSERT_EQ(std::isnan(ordered[i]), std::isnan(found[i])) << i;
+      ASSERT_EQ(std::isnan(values[i]), std::isnan(found_values[i])) << i;
+      if (std::isnan(found[i])) found[i] = ordered[i] = found_values[i] = values[i] = 0;
+    }
+    EXPECT_LE(difference(ordered, found), tolerance(dtype, 2e-6)) << dim;
+    EXPECT_TRUE(same_bits(values, found_values)) << dim;
+  }
+};
+
+TEST_F(Rope, MatchesTheCpu) {
+  for (DType dtype : kFloatTypes)
+    for (std::int64_t dim : {2, 6, 64, 80, 128, 256})
+      for (bool norms : {false, true})
+        expect_as_on_cpu(attention_shape(7, 3, dim, 3, 1), dtype, norms);
+}
+
+TEST_F(Rope, ARowsBitsDoNotDependOnItsNeighbours) {
+  const AttentionShape shape = attention_shape(4, 2, 128, 2);
+  std::vector<float> frequencies(64);
+  for (std::size_t i = 0; i < 64; ++i) frequencies[i] = std::pow(1e6f, -float(i) / 64);
+  const Tensor norm = put(noise(128, 31), {128}), turns = put(frequencies, {64});
+  const auto run = [&](const std::vector<Row>& rows) {
+    const auto count = static_cast<std::int64_t>(rows.size());
+    const Cache cache = make_cache(shape, DType::kBFloat16, {200, 3000});
+    const Tensor qkv = put(queries(shape, rows), {count, width_of(shape)});
+    gpu().rope_and_cache(qkv, shape, turns, &norm, &norm, 1e-6f, cache.gpu, gpu_batch(cache, rows));
+    return floats(qkv);
+  };
+  const std::vector<float> alone = run({{1, 2777}});
+  std::vector<Row> rows;
+  for (std::int32_t i = 0; i < 64; ++i) rows.push_back({0, i});
+  rows[37] = {1, 2777};
+  const std::vector<float> together = run(rows);
+  EXPECT_TRUE(same_bits(alone, std::span(together).subspan(37 * alone.size(), alone.size())));
+}
+
+TEST_F(Rope, RowsWithoutAPlaceStoreNothing) {
+  const AttentionShape shape = attention_shape(2, 1, 64, 2);
+  const Cache cache = make_cache(shape, DType::kFloat32, {20});
+  const std::vector<Row> rows = {{0, -1}, {1, 5}, {0, 5000}};
+  const std::vector<float> qkv = queries(shape, rows), keys = floats(cache.gpu.keys);
+  const Tensor gpu_qkv = put(qkv, {3, width_of(shape)});
+  gpu().rope_and_cache(gpu_qkv, shape, put(std::vector<float>(32, 1.0f), {32}), nullptr, nullptr,
+                       1e-6f, cache.gpu, gpu_batch(cache, rows));
+  EXPECT_TRUE(same_bits(qkv, floats(gpu_qkv)));
+  EXPECT_TRUE(same_bits(keys, floats(cache.gpu.keys)));
+}
+
+TEST_F(Attention, WrongArgumentsAreErrors) {
+  const AttentionShape shape = attention_shape(2, 1, 64, 2);
+  const Cache cache = make_cache(shape, DType::kFloat32, {20});
+  const std::vector<Row> rows = {{0, 3}};
+  const std::vector<float> qkv = queries(shape, rows);
+  AttentionShape wrong = shape;
+  wrong.local_kv_heads = 2;
+  EXPECT_THROW(on_gpu(wrong, cache, rows, qkv), Error);
+  wrong = shape;
+  wrong.group_size = 1;  // the second head has no KV head
+  EXPECT_THROW(on_gpu(wrong, cache, rows, qkv), Error);
+  const AttentionShape large = attention_shape(1, 1, 258, 1);
+  const Cache large_cache = make_cache(large, DType::kFloat32, {20});
+  EXPECT_THROW(on_gpu(large, large_cache, rows), Error);
+}
+
+}  // namespace
+}  // namespace lockstep::test
