@@ -64,6 +64,7 @@ double measure_floor(const Model::Impl& model) {
              {&layer.qkv_proj, &layer.o_proj, &layer.gate_up_proj, &layer.down_proj})
           rank.ops().read(linear->weight);
       rank.ops().read(weights.lm_head);
+      rank.ops().synchronize();
     });
     if (run > 0) times.push_back(milliseconds_since(start));  // the first one warms up
   }
@@ -186,7 +187,6 @@ void print_json(const std::vector<Result>& results, const BenchOptions& options,
 int run_bench(const BenchOptions& options) {
   std::vector<Result> results;
   std::string dtype;
-  if (!options.json) print_header();
   for (int tp : options.tp) {
     const Model model = load(options.model, tp);
     dtype = name_of(model.dtype());
@@ -196,7 +196,9 @@ int run_bench(const BenchOptions& options) {
     const double floor_ms = measure_floor(*model.impl());
     for (int batch : options.batch) {
       results.push_back(measure(options, model, batch, floor_ms));
-      if (!options.json) print_row(results.back(), options);
+      if (options.json) continue;
+      if (results.size() == 1) print_header();
+      print_row(results.back(), options);
     }
   }
   if (options.json) print_json(results, options, dtype);

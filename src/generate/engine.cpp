@@ -1,5 +1,6 @@
 #include "generate/engine.h"
 
+#include "core/check.h"
 #include "generate/sampler.h"
 #include "model/kv_cache.h"
 #include "model/transformer.h"
@@ -56,7 +57,9 @@ void run_step(Rank& rank, RankState& state, const StepInput& input, StepOutput* 
     else
       work();
   }
-  if (output && rows > 0) download(rank, output->ids.data(), state.sampler.ids(rows));
+  if (!output || rows == 0) return;
+  download(rank, output->ids.data(), state.sampler.ids(rows));
+  for (std::int32_t id : output->ids) check(id >= 0, "the logits of a sequence are not numbers");
 }
 
 }  // namespace

@@ -41,14 +41,15 @@ void Residual::add_partial(const Tensor& x, const LinearWeights& linear) {
 
 void Residual::norm(const Tensor& out, const Tensor& weight, float eps) {
   const Tensor stream = stream_.tensor.rows(0, rows_);
-  if (pending_ != nullptr) {
-    const Tensor sum = partial_.tensor.rows(0, rows_);
-    rank_.comm().all_reduce(sum);
-    if (pending_->bias) rank_.ops().add(sum, pending_->bias->tensor);
-    rank_.ops().add(stream, sum);
-    pending_ = nullptr;
+  if (pending_ == nullptr) {
+    rank_.ops().rms_norm(out, stream, weight, eps);
+    return;
   }
-  rank_.ops().rms_norm(out, stream, weight, eps);
+  const Tensor sum = partial_.tensor.rows(0, rows_);
+  rank_.comm().all_reduce(sum);
+  const Tensor* bias = pending_->bias ? &pending_->bias->tensor : nullptr;
+  rank_.ops().add_rms_norm(out, stream, sum, bias, weight, eps);
+  pending_ = nullptr;
 }
 
 Tensor column_linear(Rank& rank, Workspace& workspace, const Tensor& x,

@@ -109,6 +109,9 @@ class Ops {
   // For work on this device alone; not to outlive it, nor the tensors of what it recorded.
   virtual std::unique_ptr<Recorder> make_recorder() = 0;
 
+  // Waits until everything that was enqueued is done. Throws Error when something of it failed.
+  virtual void synchronize() = 0;
+
   // What linear() takes its input as, for weights kept as `weights`: float32 on the CPU, the
   // weights' own dtype on a GPU. Everything else that is computed is float32.
   virtual DType activation_dtype(DType weights) const = 0;
@@ -143,6 +146,11 @@ class Ops {
 
   // x += y.  Both [rows, size]; or y [size], added to every row.
   virtual void add(const Tensor& x, const Tensor& y) = 0;
+
+  // Completes a residual stream and normalises it: stream += partial (+ bias), then rms_norm. All
+  // [rows, size] float32, out in the activation dtype, bias [size] or null; partial is changed.
+  virtual void add_rms_norm(const Tensor& out, const Tensor& stream, const Tensor& partial,
+                            const Tensor* bias, const Tensor& weight, float eps) = 0;
 
   // out[r] = x[r] / sqrt(mean(x[r]^2) + eps) * weight.  x and out [rows, size], weight [size].
   virtual void rms_norm(const Tensor& out, const Tensor& x, const Tensor& weight, float eps) = 0;

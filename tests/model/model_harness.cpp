@@ -4,7 +4,6 @@
 #include <bit>
 #include <cmath>
 #include <cstdlib>
-#include <cstring>
 #include <limits>
 #include <numeric>
 #include <type_traits>
@@ -63,11 +62,15 @@ template std::vector<float> read_tensor(const fs::path&, const std::string&);
 template std::vector<std::int32_t> read_tensor(const fs::path&, const std::string&);
 
 LoadedModel::LoadedModel(const Checkpoint& checkpoint, int ranks, DType weights_dtype)
+    : LoadedModel(checkpoint, Mesh::tensor_parallel(ranks, DeviceType::kCpu), weights_dtype) {}
+
+LoadedModel::LoadedModel(const Checkpoint& checkpoint, const Mesh& mesh, DType weights_dtype,
+                         const TeamOptions& options)
     : config(checkpoint.config()),
-      plan(infer_sharding(config, ranks)),
+      plan(infer_sharding(config, mesh.world_size())),
       dtype(weights_dtype),
-      team(std::make_shared<Team>(Mesh::tensor_parallel(ranks, DeviceType::kCpu))),
-      weights(static_cast<std::size_t>(ranks)) {
+      team(std::make_shared<Team>(mesh, options)),
+      weights(static_cast<std::size_t>(mesh.world_size())) {
   team->run("loading", [&](Rank& rank) {
     weights[static_cast<std::size_t>(rank.id())] =
         load_weights(rank, checkpoint, plan, {dtype, nullptr});
@@ -110,8 +113,10 @@ Session::RankState::RankState(Rank& its_rank, const LoadedModel& model, const Ba
       transformer(rank, model.config, model.plan,
                   model.weights[static_cast<std::size_t>(rank.id())], limits) {
   for (std::int64_t i = 0; i < model.config.num_hidden_layers; ++i)
-    for (const Tensor& tensor : {cache.layer(i).keys, cache.layer(i).values})
-      std::memset(tensor.data, 0xff, tensor.bytes());
+    for (const Tensor& tensor : {cache.layer(i).keys, cache.layer(i).values}) {
+      std::vector<char> poison(tensor.bytes(), '\xff');
+      rank.ops().upload(tensor, {poison.data(), tensor.dtype, tensor.shape, Device{}});
+    }
 }
 
 Session::Session(const LoadedModel& model, const BatchLimits& limits, std::int64_t num_blocks)
@@ -142,9 +147,10 @@ std::vector<float> Session::forward(const StepInput& step) {
     const Range vocab = model_.plan.ranks[static_cast<std::size_t>(state.rank.id())].vocab;
     check(logits.shape == Shape{static_cast<std::int64_t>(step.logit_rows.size()), vocab.size()},
           "logits of shape {}", to_string(logits.shape));
+    std::vector<float> part(static_cast<std::size_t>(logits.numel()));
+    state.rank.ops().download({part.data(), logits.dtype, logits.shape, Device{}}, logits);
     for (std::size_t row = 0; row < step.logit_rows.size(); ++row)
-      std::copy_n(logits.as<const float>() + static_cast<std::int64_t>(row) * vocab.size(),
-                  vocab.size(),
+      std::copy_n(part.begin() + static_cast<std::ptrdiff_t>(row) * vocab.size(), vocab.size(),
                   whole.begin() + static_cast<std::ptrdiff_t>(row * vocab_size) + vocab.begin);
   });
   return whole;

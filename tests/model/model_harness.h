@@ -1,4 +1,4 @@
-// Runs a checkpoint's transformer on CPU ranks, without tokenizer, scheduler or sampler: steps go
+// Runs a checkpoint's transformer on a mesh, without tokenizer, scheduler or sampler: steps go
 // in, the logits of all ranks put together come out.
 #pragma once
 
@@ -31,9 +31,11 @@ std::filesystem::path smollm2_path();
 template <typename T>
 std::vector<T> read_tensor(const std::filesystem::path& file, const std::string& name);
 
-// A checkpoint's weights on `ranks` CPU ranks.
+// A checkpoint's weights on `ranks` CPU ranks, or on any mesh.
 struct LoadedModel {
   LoadedModel(const Checkpoint& checkpoint, int ranks, DType weights_dtype);
+  LoadedModel(const Checkpoint& checkpoint, const Mesh& mesh, DType weights_dtype,
+              const TeamOptions& options = {});
 
   Config config;
   ShardPlan plan;

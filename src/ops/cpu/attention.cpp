@@ -118,7 +118,7 @@ void score_blocks(const Cache<T>& cache, std::size_t block, const float* HWY_RES
 #pragma GCC unroll 16
       for (std::size_t i = 0; i < kBlocks; ++i) {
         key[i] = load(keys[i] + d * kBlock + lane);
-        if (kPrefetch<kQueries> && lane == 0) __builtin_prefetch(next[i] + d * kBlock);
+        if (kPrefetch<kQueries> && lane == 0) __builtin_prefetch(next[i] + d * kBlock, 0, 2);
       }
 #pragma GCC unroll 16
       for (std::size_t query = 0; query < kQueries; ++query) {
@@ -198,7 +198,7 @@ void add_values(const Cache<T>& cache, const Weights& weights, std::size_t begin
       if constexpr (kPrefetch<kQueries>) {
 #pragma GCC unroll 16
         for (std::size_t at = 0; at < kVectors * kLanes * sizeof(T); at += 64)
-          __builtin_prefetch(reinterpret_cast<const char*>(next) + at);
+          __builtin_prefetch(reinterpret_cast<const char*>(next) + at, 0, 2);
       }
       Vector values[kVectors];
 #pragma GCC unroll 16
@@ -267,7 +267,8 @@ void attend_tile(const AttentionTile& tile) {
   const std::size_t shared_begin = *std::max_element(begin, begin + kQueries);
   const std::size_t shared_end = std::max(shared_begin, *std::min_element(end, end + kQueries));
 
-  constexpr std::size_t kAtOnce = kQueries <= 3 ? 4 : kQueries <= 6 ? 2 : 1;
+  constexpr std::size_t kFit = kRegisters * 3 / 4 / kQueries;
+  constexpr std::size_t kAtOnce = kFit >= 4 ? 4 : kFit >= 2 ? 2 : 1;
   std::size_t block = 0;
   for (; block + kAtOnce <= blocks; block += kAtOnce)
     score_blocks<T, kQueries, kAtOnce>(cache, first_block + block, queries,

@@ -56,6 +56,7 @@ struct Rotations {
 class CpuOps final : public Ops {
  public:
   std::unique_ptr<Recorder> make_recorder() override;
+  void synchronize() override {}
   DType activation_dtype(DType) const override { return DType::kFloat32; }
   Buffer allocate(std::size_t bytes) override;
   void upload(const Tensor& destination, const Tensor& host) override;
@@ -71,6 +72,8 @@ class CpuOps final : public Ops {
   void linear(const Tensor& out, const Tensor& x, const Matrix& weight,
               const Tensor* bias) override;
   void add(const Tensor& x, const Tensor& y) override;
+  void add_rms_norm(const Tensor& out, const Tensor& stream, const Tensor& partial,
+                    const Tensor* bias, const Tensor& weight, float eps) override;
   void rms_norm(const Tensor& out, const Tensor& x, const Tensor& weight, float eps) override;
   void rope_and_cache(const Tensor& qkv, const AttentionShape& shape,
                       const Tensor& inverse_frequencies, const Tensor* q_norm, const Tensor* k_norm,

@@ -5,6 +5,13 @@
 
 namespace lockstep::cpu {
 
+void CpuOps::add_rms_norm(const Tensor& out, const Tensor& stream, const Tensor& partial,
+                          const Tensor* bias, const Tensor& weight, float eps) {
+  if (bias) add(partial, *bias);
+  add(stream, partial);
+  rms_norm(out, stream, weight, eps);
+}
+
 void CpuOps::rms_norm(const Tensor& out, const Tensor& x, const Tensor& weight, float eps) {
   check_table("rms_norm", "x", x);
   const std::int64_t rows = x.shape[0], size = x.shape[1];

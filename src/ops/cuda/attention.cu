@@ -340,8 +340,8 @@ __global__ void __launch_bounds__(kThreads, 2) attention_kernel(AttentionArgumen
       soften(shared, warp, lane);
       add_values(shared, values, warp, lane);
       __syncthreads();
+      // Nothing that is read here is written again before the next round's first barrier.
       write_split(a, shared, row, head, count, sight, split);
-      __syncthreads();  // shared memory may be used again
     }
   }
 }

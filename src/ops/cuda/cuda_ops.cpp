@@ -82,7 +82,9 @@ void CudaOps::download(const Tensor& host, const Tensor& source) {
   if (host.bytes() > 0)
     check_cuda(
         cudaMemcpyAsync(host.data, source.data, host.bytes(), cudaMemcpyDeviceToHost, stream_));
-  check_cuda(cudaStreamSynchronize(stream_));
+  synchronize();
 }
+
+void CudaOps::synchronize() { check_cuda(cudaStreamSynchronize(stream_)); }
 
 }  // namespace lockstep::cuda

@@ -31,6 +31,7 @@ class CudaOps final : public Ops {
   int num_multiprocessors() const { return num_multiprocessors_; }
 
   std::unique_ptr<Recorder> make_recorder() override;
+  void synchronize() override;
   DType activation_dtype(DType weights) const override { return weights; }
   Buffer allocate(std::size_t bytes) override;
   void upload(const Tensor& destination, const Tensor& host) override;
@@ -46,6 +47,8 @@ class CudaOps final : public Ops {
   void linear(const Tensor& out, const Tensor& x, const Matrix& weight,
               const Tensor* bias) override;
   void add(const Tensor& x, const Tensor& y) override;
+  void add_rms_norm(const Tensor& out, const Tensor& stream, const Tensor& partial,
+                    const Tensor* bias, const Tensor& weight, float eps) override;
   void rms_norm(const Tensor& out, const Tensor& x, const Tensor& weight, float eps) override;
   void rope_and_cache(const Tensor& qkv, const AttentionShape& shape,
                       const Tensor& inverse_frequencies, const Tensor* q_norm, const Tensor* k_norm,
@@ -66,6 +69,9 @@ class CudaOps final : public Ops {
   void append_tokens(const Tensor& ids, const Tensor& keys, const SamplingView& view) override;
 
  private:
+  void norm(const char* op, const Tensor& out, const Tensor& stream, const Tensor* partial,
+            const Tensor* bias, const Tensor& weight, float eps);
+
   int device_;
   int num_multiprocessors_ = 0;
   cudaStream_t stream_ = nullptr;

@@ -154,7 +154,6 @@ __device__ float select(Shared& shared, const float* values, std::int64_t size, 
     prefix = (prefix << bits) | shared.bin;
     target -= min(target, shared.above);
     known += bits;
-    __syncthreads();  // bins may be used again
   }
   return __uint_as_float(sampling::unordered(prefix));
 }

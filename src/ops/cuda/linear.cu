@@ -95,35 +95,60 @@ __global__ __launch_bounds__(kWarps * 32) void linear_kernel(const LinearArgumen
   const bool has_lower = first_row + group + 8 < arguments.out_features;
   const T* x = static_cast<const T*>(arguments.x) + group * arguments.in_features;
 
+  // Two sets of weights (and, for few rows, inputs): one is multiplied while the other is on its
+  // way.
+  constexpr int kUnroll = kTiles == 1 ? 4 : 2;  // steps of a set
+  constexpr bool kInputsAhead = kTiles == 1;
+  constexpr int kStride = kStep * kUnroll;
+  uint4 a[2][kUnroll], b[2][kUnroll], ahead[2][kInputsAhead ? kUnroll : 1];
+  const auto load_weights = [&](int set, std::int64_t k) {
+#pragma unroll
+    for (int i = 0; i < kUnroll; ++i) {
+      const std::int64_t column = k + i * kStep;
+      a[set][i] = has_upper && column < end ? load_weight(upper + column) : uint4{};
+      b[set][i] = has_lower && column < end ? load_weight(lower + column) : uint4{};
+    }
+  };
+  const auto load_input = [&](int tile, std::int64_t column) {
+    const bool valid = tile * kTileRows + group < arguments.rows && column < end;
+    return valid ? *reinterpret_cast<const uint4*>(x + tile * kTileRows * arguments.in_features +
+                                                   column)
+                 : uint4{};
+  };
+  const auto load_inputs = [&](int set, std::int64_t k) {
+    if constexpr (kInputsAhead)
+#pragma unroll
+      for (int i = 0; i < kUnroll; ++i) ahead[set][i] = load_input(0, k + i * kStep);
+  };
   float d[kTiles][4] = {};
-  bool waited = false;
-  for (std::int64_t k = begin; k < end + quarter * 8; k += kStep * kUnroll) {
-    uint4 a[kUnroll], b[kUnroll];
+  const auto multiply = [&](int set, std::int64_t k) {
 #pragma unroll
     for (int i = 0; i < kUnroll; ++i) {
-      const std::int64_t column = k + i * kStep;
-      a[i] = has_upper && column < end ? load_weight(upper + column) : uint4{};
-      b[i] = has_lower && column < end ? load_weight(lower + column) : uint4{};
-    }
-    if (!waited) {  // weights do not depend on the kernels before this one; inputs do
-      begin_kernel();
-      waited = true;
-    }
-#pragma unroll
-    for (int i = 0; i < kUnroll; ++i) {
-      const std::int64_t column = k + i * kStep;
 #pragma unroll
       for (int tile = 0; tile < kTiles; ++tile) {
-        const bool valid = tile * kTileRows + group < arguments.rows && column < end;
-        const uint4 input = valid ? *reinterpret_cast<const uint4*>(
-                                        x + tile * kTileRows * arguments.in_features + column)
-                                  : uint4{};
-        multiply_tile<T>(d[tile], a[i].x, b[i].x, a[i].y, b[i].y, input.x, input.y);
-        multiply_tile<T>(d[tile], a[i].z, b[i].z, a[i].w, b[i].w, input.z, input.w);
+        const uint4 input = kInputsAhead ? ahead[set][i] : load_input(tile, k + i * kStep);
+        multiply_tile<T>(d[tile], a[set][i].x, b[set][i].x, a[set][i].y, b[set][i].y, input.x,
+                         input.y);
+        multiply_tile<T>(d[tile], a[set][i].z, b[set][i].z, a[set][i].w, b[set][i].w, input.z,
+                         input.w);
       }
     }
+  };
+
+  load_weights(0, begin);
+  load_weights(1, begin + kStride);
+  begin_kernel();  // weights do not depend on the kernels before this one; inputs do
+  load_inputs(0, begin);
+  load_inputs(1, begin + kStride);
+  // All lanes of a warp take the same number of turns.
+  for (std::int64_t k = begin; k < end + quarter * 8; k += 2 * kStride) {
+    multiply(0, k);
+    load_weights(0, k + 2 * kStride);
+    load_inputs(0, k + 2 * kStride);
+    multiply(1, k + kStride);
+    load_weights(1, k + 3 * kStride);
+    load_inputs(1, k + 3 * kStride);
   }
-  if (!waited) begin_kernel();
 #pragma unroll
   for (int tile = 0; tile < kTiles; ++tile) {
     const int column = tile * kTileRows + quarter * 2;
@@ -133,13 +158,13 @@ __global__ __launch_bounds__(kWarps * 32) void linear_kernel(const LinearArgumen
     sums[warp][group + 8][column + 1] = d[tile][3];
   }
   __syncthreads();
-  constexpr int kStride = kPanel * (kTiles * kTileRows + 1);  // between warps
+  constexpr int kWarpStride = kPanel * (kTiles * kTileRows + 1);
   for (int i = threadIdx.x; i < panels * kPanel * arguments.rows; i += kWarps * 32) {
     const int row = i / (panels * kPanel), panel = i / kPanel % panels, in_panel = i % kPanel;
     const std::int64_t feature = (first_panel + panel) * kPanel + in_panel;
     if (feature >= arguments.out_features) continue;
     float sum =
-        sum_leaves(&sums[panel * arguments.leaves][in_panel][row], arguments.leaves, kStride);
+        sum_leaves(&sums[panel * arguments.leaves][in_panel][row], arguments.leaves, kWarpStride);
     if (arguments.bias) sum += arguments.bias[feature];
     arguments.out[row * arguments.out_features + feature] = sum;
   }

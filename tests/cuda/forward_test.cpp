@@ -1,0 +1,191 @@
+// The whole model on GPUs: against Hugging Face transformers, and the same bits on any number of
+// them.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <random>
+
+#include "cuda/harness.h"
+#include "model/model_harness.h"
+#include "spmd/devices.h"
+
+namespace lockstep::test {
+namespace {
+
+class Forward : public testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override {
+    if (cuda_device_count() == 0) GTEST_SKIP() << "there is no GPU here";
+  }
+};
+
+std::vector<std::int32_t> input_ids(const std::string& name) {
+  return read_tensor<std::int32_t>(golden_path(name) / "expected.safetensors", "input_ids");
+}
+
+// Degrees that this host has GPUs for and that the plan makes the same bits at.
+std::vector<int> even_degrees() {
+  std::vector<int> degrees;
+  for (int ranks : {2, 4, 8})
+    if (ranks <= cuda_device_count()) degrees.push_back(ranks);
+  return degrees;
+}
+
+LoadedModel load_on_gpus(const std::string& name, int ranks, DType dtype, bool deterministic) {
+  return LoadedModel(*open_checkpoint(golden_path(name)),
+                     Mesh::tensor_parallel(ranks, DeviceType::kCuda), dtype, {deterministic});
+}
+
+// Every token in a step of its own: [tokens, vocab_size].
+std::vector<float> decode_logits(const LoadedModel& model,
+                                 const std::vector<std::int32_t>& tokens) {
+  const auto length = static_cast<std::int64_t>(tokens.size());
+  Session session(model, {1, length, length, length}, kv_blocks(length));
+  std::vector<float> all;
+  for (std::int64_t i = 0; i < length; ++i) {
+    StepInput step;
+    if (i == 0) step.admissions.push_back(admission(0, tokens, blocks_from(0, kv_blocks(length))));
+    add_rows(step, 0, i, i + 1);
+    const std::vector<float> logits = session.forward(step);
+    all.insert(all.end(), logits.begin(), logits.end());
+  }
+  return all;
+}
+
+TEST_P(Forward, Float32MatchesTransformers) {
+  const auto expected =
+      read_tensor<float>(golden_path(GetParam()) / "expected.safetensors", "logits");
+  const auto tokens = input_ids(GetParam());
+  for (int ranks = 1; ranks <= cuda_device_count(); ++ranks) {
+    const LoadedModel model = load_on_gpus(GetParam(), ranks, DType::kFloat32, false);
+    EXPECT_LT(relative_error(logits_of(model, tokens), expected), 1e-5) << ranks << " ranks";
+  }
+}
+
+// Rounding weights, activations and cache to 16 bits costs what it costs a CPU rank, which keeps
+// its activations in float32, and some more.
+TEST_P(Forward, SixteenBitsAreCloseToFloat32) {
+  const auto expected =
+      read_tensor<float>(golden_path(GetParam()) / "expected.safetensors", "logits");
+  const auto tokens = input_ids(GetParam());
+  for (const auto& [dtype, limit] : {std::pair{DType::kBFloat16, 0.1}, {DType::kFloat16, 0.0125}}) {
+    const LoadedModel model = load_on_gpus(GetParam(), 1, dtype, false);
+    EXPECT_LT(relative_error(logits_of(model, tokens), expected), limit) << name_of(dtype);
+  }
+}
+
+TEST_P(Forward, DecodeHasTheSameBitsOnAnyNumberOfGpus) {
+  if (GetParam() == "llama_odd") GTEST_SKIP() << "nothing divides here";
+  const auto tokens = input_ids(GetParam());
+  for (DType dtype : kFloatTypes) {
+    const auto one = decode_logits(load_on_gpus(GetParam(), 1, dtype, false), tokens);
+    for (int ranks : even_degrees())
+      EXPECT_SAME_BITS(decode_logits(load_on_gpus(GetParam(), ranks, dtype, false), tokens), one);
+  }
+}
+
+TEST_P(Forward, DeterministicPrefillHasTheBitsOfDecode) {
+  const auto tokens = input_ids(GetParam());
+  for (DType dtype : kFloatTypes) {
+    const auto one = decode_logits(load_on_gpus(GetParam(), 1, dtype, true), tokens);
+    EXPECT_SAME_BITS(logits_of(load_on_gpus(GetParam(), 1, dtype, true), tokens), one);
+    if (GetParam() == "llama_odd") continue;
+    for (int ranks : even_degrees())
+      EXPECT_SAME_BITS(logits_of(load_on_gpus(GetParam(), ranks, dtype, true), tokens), one);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Golden, Forward, testing::ValuesIn(golden_names()),
+                         [](const auto& info) { return info.param; });
+
+// A checkpoint whose leaves suit the tensor cores, so that linear() takes its fast path.
+std::unique_ptr<Checkpoint> wide_checkpoint() {
+  const nlohmann::json config = {{"model_type", "llama"},    {"vocab_size", 4000},
+                                 {"hidden_size", 1024},      {"intermediate_size", 2816},
+                                 {"num_hidden_layers", 3},   {"num_attention_heads", 16},
+                                 {"num_key_value_heads", 8}, {"max_position_embeddings", 1024},
+                                 {"rms_norm_eps", 1e-5},     {"torch_dtype", "bfloat16"}};
+  const auto path = std::filesystem::path(testing::TempDir()) / "lockstep_wide" / "config.json";
+  std::filesystem::create_directories(path.parent_path());
+  std::ofstream(path) << config.dump();
+  return open_dummy_checkpoint(path, 11);
+}
+
+LoadedModel wide_model(int ranks, DType dtype, bool deterministic = false) {
+  return LoadedModel(*wide_checkpoint(), Mesh::tensor_parallel(ranks, DeviceType::kCuda), dtype,
+                     {deterministic});
+}
+
+std::vector<std::int32_t> random_tokens(std::int64_t count, std::uint32_t seed) {
+  std::mt19937 random(seed);
+  std::vector<std::int32_t> tokens(static_cast<std::size_t>(count));
+  for (std::int32_t& token : tokens) token = static_cast<std::int32_t>(random() % 4000);
+  return tokens;
+}
+
+class Wide : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (cuda_device_count() == 0) GTEST_SKIP() << "there is no GPU here";
+  }
+};
+
+TEST_F(Wide, LogitsAreTheCpus) {
+  const auto tokens = random_tokens(150, 1);
+  const LoadedModel cpu(*wide_checkpoint(), 1, DType::kFloat32);
+  const auto expected = logits_of(cpu, tokens);
+  EXPECT_LT(relative_error(logits_of(wide_model(1, DType::kFloat32), tokens), expected), 1e-5);
+  EXPECT_LT(relative_error(logits_of(wide_model(1, DType::kBFloat16), tokens), expected), 0.03);
+  EXPECT_LT(relative_error(logits_of(wide_model(1, DType::kFloat16), tokens), expected), 0.004);
+}
+
+TEST_F(Wide, DecodeHasTheSameBitsOnAnyNumberOfGpus) {
+  const auto tokens = random_tokens(40, 2);
+  for (DType dtype : {DType::kBFloat16, DType::kFloat16}) {
+    const auto one = decode_logits(wide_model(1, dtype), tokens);
+    for (int ranks : even_degrees())
+      EXPECT_SAME_BITS(decode_logits(wide_model(ranks, dtype), tokens), one);
+  }
+}
+
+TEST_F(Wide, DeterministicPrefillHasTheSameBitsOnAnyNumberOfGpus) {
+  const auto tokens = random_tokens(200, 3);
+  const auto one = logits_of(wide_model(1, DType::kBFloat16, true), tokens);
+  for (int ranks : even_degrees())
+    EXPECT_SAME_BITS(logits_of(wide_model(ranks, DType::kBFloat16, true), tokens), one);
+}
+
+// A sequence's row among 1, 2, 7, 8, 33 and 64, in the first and in the last slot.
+TEST_F(Wide, ARowsBitsDoNotDependOnItsBatch) {
+  const auto tokens = random_tokens(20, 4);
+  for (int ranks = 1; ranks <= std::min(2, cuda_device_count()); ++ranks) {
+    const LoadedModel model = wide_model(ranks, DType::kBFloat16);
+    const auto alone = decode_logits(model, tokens);
+    const auto vocab_size = static_cast<std::size_t>(model.config.vocab_size);
+    for (std::int32_t batch : {2, 7, 8, 33, 64}) {
+      for (std::int32_t slot : {0, batch - 1}) {
+        Session session(model, {batch, 20, 64, 64}, batch * 2);
+        std::vector<float> mine;
+        for (std::int32_t position = 0; position < 20; ++position) {
+          StepInput step;
+          for (std::int32_t other = 0; other < batch; ++other) {
+            if (position == 0)
+              step.admissions.push_back(
+                  admission(other, other == slot ? tokens : random_tokens(20, 100 + other),
+                            blocks_from(2 * other, 2)));
+            add_rows(step, other, position, position + 1);
+          }
+          const std::vector<float> logits = session.forward(step);
+          const auto first = logits.begin() + static_cast<std::ptrdiff_t>(vocab_size) * slot;
+          mine.insert(mine.end(), first, first + static_cast<std::ptrdiff_t>(vocab_size));
+        }
+        EXPECT_SAME_BITS(mine, alone);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace lockstep::test
