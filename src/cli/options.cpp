@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <charconv>
 #include <cstdio>
 #include <map>
 
@@ -11,9 +12,28 @@
 
 namespace lockstep::cli {
 
+CLI::Validator not_empty() {
+  return CLI::Validator(
+      [](std::string& value) { return value.empty() ? "a value is missing" : ""; }, "");
+}
+
+CLI::Validator not_negative() {
+  return CLI::Validator(
+      [](std::string& value) {
+        std::uint64_t number = 0;
+        const auto end = value.data() + value.size();
+        const auto result = std::from_chars(value.data(), end, number);
+        return result.ec == std::errc() && result.ptr == end
+                   ? std::string()
+                   : fmt::format("{} is no whole number from 0 to 2^64 - 1", value);
+      },
+      "");
+}
+
 void ModelOptions::add_to(CLI::App& app) {
   add_option(app, "-m,--model", model,
              "Directory with config.json and safetensors, or a .gguf file", "MODEL")
+      ->check(not_empty())
       ->required();
   add_option(app, "--device", device, "Where to run: auto, cpu or cuda", "DEVICE")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}));

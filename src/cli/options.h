@@ -5,16 +5,30 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <type_traits>
+#include <vector>
 
 #include "lockstep/lockstep.h"
 
 namespace lockstep::cli {
 
+// CLI11 by itself reads "" as 0, and -1 as the largest number that is not negative.
+CLI::Validator not_empty();
+CLI::Validator not_negative();
+
 // Every option has a LOCKSTEP_... environment variable; the flag wins.
 template <typename T>
 CLI::Option* add_option(CLI::App& app, const std::string& names, T& value, const std::string& help,
                         const std::string& variable) {
-  return app.add_option(names, value, help)->envname("LOCKSTEP_" + variable)->capture_default_str();
+  CLI::Option* option = app.add_option(names, value, help);
+  option->envname("LOCKSTEP_" + variable)->capture_default_str();
+  constexpr bool text =
+      std::is_same_v<T, std::string> || std::is_same_v<T, std::vector<std::string>>;
+  if (!text) option->check(not_empty());
+  constexpr bool natural =
+      std::is_same_v<T, std::uint64_t> || std::is_same_v<T, std::optional<std::uint64_t>>;
+  if (natural) option->check(not_negative());
+  return option;
 }
 
 struct ModelOptions {

@@ -105,7 +105,11 @@ class UsageTest(CommandTest):
                 self.fail_with(2, "--tp", command, "-m", self.tiny, "--tp", tp)
         self.fail_with(2, "--device", "generate", "-m", self.tiny, "--device", "abacus")
         self.fail_with(2, "--dtype", "generate", "-m", self.tiny, "--dtype", "int8")
-        self.fail_with(2, "--prompt-ids", "generate", "-m", self.tiny, "--prompt-ids", "1,x")
+        for text in ("", "x", "1,x", "1.5", "99999999999"):
+            self.fail_with(2, "--prompt-ids", "generate", "-m", self.tiny, "--prompt-ids", text)
+        for text in ("", "-1", "1x", "18446744073709551616"):
+            self.fail_with(2, "--seed", "generate", "-m", self.tiny, *ids, "--seed", text)
+        self.fail_with(2, "--model", "generate", "-m", "", *ids)
         self.fail_with(2, "--batch", "bench", "-m", self.tiny, "--batch", "0")
 
     def test_bad_sampling_parameters_are_found_before_the_model_is_loaded(self):

@@ -38,7 +38,7 @@ struct LinearArguments {
 inline constexpr std::size_t kFewRows = 12;
 // Of that blocked path: rows, steps of a leaf, and (at most) outputs that are worked on at once.
 // The weights of a block are unpacked once and used by all rows; they fit the second-level cache.
-inline constexpr std::size_t kBlockRows = 96;
+inline constexpr std::size_t kBlockRows = 192;
 inline constexpr std::size_t kBlockSteps = 128;
 inline constexpr std::size_t kMaxBlockColumns = 2 * kPanel;
 
@@ -112,12 +112,18 @@ inline constexpr std::size_t kMostRows = 3;
 constexpr std::size_t sums_at_once(std::size_t rows) {
   return kRegisters * 3 / 4 / rows >= 8 ? 8 : 4;
 }
-// How far ahead of its use a weight is asked for, into the second-level cache (measured faster than
-// into the first). At the end of a set of panels that is in the next set.
+// Weights are asked for ahead of their use, into the second-level cache (measured faster than into
+// the first): by so many bytes where one pass is enough.
 inline constexpr std::size_t kPrefetchBytes = 1024;
-// Weights that take more than one pass, for more rows or for parts of a panel's rows, go through
-// the first-level cache in pieces.
+// Weights that take more passes, for more rows or for parts of a panel's rows, go through the
+// first-level cache in pieces; meanwhile the next piece is asked for, by each pass a part.
 inline constexpr std::size_t kPieceBytes = 16384;
+inline constexpr std::size_t kLineBytes = 64;
+struct Prefetch {
+  std::size_t ahead;   // bytes from a weight to the one that is asked for
+  std::size_t passes;  // over these weights
+  std::size_t pass;
+};
 
 // The rows that go through a set of panels, with x packed as [row][step][leaf].
 struct RowSet {
@@ -128,11 +134,11 @@ struct RowSet {
 };
 
 // Adds the products of `steps` steps to the sums of kRows rows, kPanels panels and kWidth leaves.
-// weights: the first panel's first step. What is `ahead` bytes of each weight is asked for.
+// weights: the first panel's first step.
 template <typename T, std::size_t kRows, std::size_t kPanels, std::size_t kWidth>
 void accumulate(const T* weights, const PackedLayout& layout, const RowSet& set, std::size_t steps,
-                std::size_t ahead) {
-  for (std::size_t lane = 0; lane < kPanel; lane += kLanes) {
+                Prefetch prefetch) {
+  for (std::size_t lane = 0; lane < kPanel; lane += kLanes, ++prefetch.pass) {
     Vector sum[kRows][kPanels][kWidth];
     const auto place = [&](std::size_t row, std::size_t panel, std::size_t leaf) HWY_ATTR {
       return set.sums + row * set.sums_stride + (panel * layout.leaves + leaf) * kPanel + lane;
@@ -150,10 +156,16 @@ void accumulate(const T* weights, const PackedLayout& layout, const RowSet& set,
 #pragma GCC unroll 8
       for (std::size_t panel = 0; panel < kPanels; ++panel) {
         const T* from = at + panel * layout.panel_size();
-        if (lane == 0) {
+        const char* wanted = reinterpret_cast<const char*>(from) + prefetch.ahead;
+        constexpr std::size_t kBytes = kWidth * kPanel * sizeof(T);
+        if (prefetch.passes == 1) {
 #pragma GCC unroll 8
-          for (std::size_t line = 0; line < kWidth * kPanel * sizeof(T); line += 64)
-            __builtin_prefetch(reinterpret_cast<const char*>(from) + ahead + line, 0, 2);
+          for (std::size_t line = 0; line < kBytes; line += kLineBytes)
+            __builtin_prefetch(wanted + line, 0, 2);
+        } else {
+          for (std::size_t line = prefetch.pass * kLineBytes; line < kBytes;
+               line += prefetch.passes * kLineBytes)
+            __builtin_prefetch(wanted + line, 0, 2);
         }
 #pragma GCC unroll 8
         for (std::size_t leaf = 0; leaf < kWidth; ++leaf) {
@@ -181,23 +193,23 @@ void accumulate(const T* weights, const PackedLayout& layout, const RowSet& set,
 // All leaves of `panels` panels (1, 2 or 4), as many sums at once as there are registers for.
 template <typename T, std::size_t kRows>
 void accumulate_leaves(const T* weights, const PackedLayout& layout, std::size_t panels, RowSet set,
-                       std::size_t steps, std::size_t ahead) {
+                       std::size_t steps, const Prefetch& prefetch) {
   constexpr std::size_t kMost = sums_at_once(kRows);
   if (panels == 4 && layout.leaves == 1)
-    return accumulate<T, kRows, 4, 1>(weights, layout, set, steps, ahead);
-  if (panels == 4) return accumulate<T, kRows, 4, kMost / 4>(weights, layout, set, steps, ahead);
-  if (panels == 2) return accumulate<T, kRows, 2, kMost / 2>(weights, layout, set, steps, ahead);
+    return accumulate<T, kRows, 4, 1>(weights, layout, set, steps, prefetch);
+  if (panels == 4) return accumulate<T, kRows, 4, kMost / 4>(weights, layout, set, steps, prefetch);
+  if (panels == 2) return accumulate<T, kRows, 2, kMost / 2>(weights, layout, set, steps, prefetch);
   for (std::size_t leaf = 0; leaf < layout.leaves;) {
     const std::size_t left = layout.leaves - leaf;
     const std::size_t width = left >= kMost ? kMost : left >= 4 ? 4 : left >= 2 ? 2 : 1;
     if (width == kMost)
-      accumulate<T, kRows, 1, kMost>(weights, layout, set, steps, ahead);
+      accumulate<T, kRows, 1, kMost>(weights, layout, set, steps, prefetch);
     else if (width == 4)
-      accumulate<T, kRows, 1, 4>(weights, layout, set, steps, ahead);
+      accumulate<T, kRows, 1, 4>(weights, layout, set, steps, prefetch);
     else if (width == 2)
-      accumulate<T, kRows, 1, 2>(weights, layout, set, steps, ahead);
+      accumulate<T, kRows, 1, 2>(weights, layout, set, steps, prefetch);
     else
-      accumulate<T, kRows, 1, 1>(weights, layout, set, steps, ahead);
+      accumulate<T, kRows, 1, 1>(weights, layout, set, steps, prefetch);
     leaf += width;
     weights += width * kPanel;
     set.x += width;
@@ -216,28 +228,32 @@ void multiply_panels(const LinearArguments& a, const float* x, std::size_t panel
   std::fill_n(sums, a.rows * all.sums_stride, 0.0f);
 
   const std::size_t step_bytes = sizeof(T) * layout.step();
-  const bool one_pass = a.rows <= kMostRows && kLanes == kPanel;
-  const std::size_t piece =
-      one_pass ? layout.leaf_size : HWY_MAX(8, kPieceBytes / (step_bytes * panels));
   const std::size_t groups = (a.rows + kMostRows - 1) / kMostRows;
-  const std::size_t tail =
-      panels == 1 ? 0 : std::min(layout.leaf_size, kPrefetchBytes / step_bytes);
+  const std::size_t passes = groups * (kPanel / kLanes);
+  const std::size_t most_steps = HWY_MAX(8, kPieceBytes / (step_bytes * panels));
+  const std::size_t pieces =
+      passes == 1 ? 1 : HWY_MAX(1, (layout.leaf_size + most_steps - 1) / most_steps);
+  const std::size_t piece = (layout.leaf_size + pieces - 1) / pieces;
+  // At the end of these panels the next ones are asked for, which are further away.
+  const std::size_t ahead = passes == 1 ? kPrefetchBytes : piece * step_bytes;
+  const std::size_t tail = panels == 1 ? 0 : std::min(layout.leaf_size, ahead / step_bytes);
+  const std::size_t next_panels = (panels - 1) * layout.panel_size() * sizeof(T);
   for (std::size_t step = 0, steps; step < layout.leaf_size; step += steps) {
     const bool in_tail = step + tail >= layout.leaf_size;
     steps = std::min(piece, layout.leaf_size - step - (in_tail ? 0 : tail));
-    const std::size_t ahead =
-        kPrefetchBytes + (in_tail ? (panels - 1) * layout.panel_size() * sizeof(T) : 0);
     const T* from = weights + step * layout.step();
     for (std::size_t group = 0, row = 0; group < groups; ++group) {
       const std::size_t rows = a.rows / groups + (group < a.rows % groups);
       const RowSet set{x + row * all.x_stride + step * layout.leaves, sums + row * all.sums_stride,
                        all.x_stride, all.sums_stride};
+      const Prefetch prefetch{ahead + (in_tail ? next_panels : 0), passes,
+                              group * (kPanel / kLanes)};
       if (rows == 1)
-        accumulate_leaves<T, 1>(from, layout, panels, set, steps, ahead);
+        accumulate_leaves<T, 1>(from, layout, panels, set, steps, prefetch);
       else if (rows == 2)
-        accumulate_leaves<T, 2>(from, layout, panels, set, steps, ahead);
+        accumulate_leaves<T, 2>(from, layout, panels, set, steps, prefetch);
       else
-        accumulate_leaves<T, 3>(from, layout, panels, set, steps, ahead);
+        accumulate_leaves<T, 3>(from, layout, panels, set, steps, prefetch);
       row += rows;
     }
   }

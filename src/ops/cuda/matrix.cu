@@ -13,12 +13,14 @@ namespace {
 
 template <typename T>
 __global__ void embedding_kernel(float* out, const T* table, const std::int32_t* ids,
-                                 std::int64_t columns, std::int64_t leading) {
+                                 std::int64_t rows_of_table, std::int64_t columns,
+                                 std::int64_t leading) {
   begin_kernel();
   const std::int64_t row = blockIdx.x;
-  const T* from = table + ids[row] * leading;
+  const std::int64_t id = ids[row];
+  const bool found = id >= 0 && id < rows_of_table;  // others are padding
   for (std::int64_t column = threadIdx.x; column < columns; column += blockDim.x)
-    out[row * columns + column] = to_float(from[column]);
+    out[row * columns + column] = found ? to_float(table[id * leading + column]) : 0.0f;
 }
 
 __global__ void read_kernel(const uint4* data, std::size_t count, unsigned* never) {
@@ -114,8 +116,8 @@ void CudaOps::embedding(const Tensor& out, const Matrix& table, const Tensor& id
   check_tensor("embedding", "out", out, DType::kFloat32, {rows, table.in_features});
   with_element_type(table.dtype, [&]<typename T>(T) {
     launch(stream_, embedding_kernel<T>, rows, 1, 1, dim3(256), out.as<float>(),
-           static_cast<const T*>(table.data), ids.as<const std::int32_t>(), table.in_features,
-           leading_dimension(table));
+           static_cast<const T*>(table.data), ids.as<const std::int32_t>(), table.out_features,
+           table.in_features, leading_dimension(table));
   });
 }
 
