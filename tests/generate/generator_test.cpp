@@ -52,7 +52,8 @@ TEST(Generator, LogprobsAreThoseOfTheGoldenLogits) {
   params.temperature = 3;  // log-probabilities are from before temperature and penalties
   params.repetition_penalty = 2;
   for (std::size_t length : {std::size_t{1}, std::size_t{17}, ids.size()}) {
-    const std::vector<float> row(&logits[(length - 1) * vocab_size], &logits[length * vocab_size]);
+    const std::vector<float> row(logits.data() + (length - 1) * vocab_size,
+                                 logits.data() + length * vocab_size);
     double sum = 0;
     for (float logit : row) sum += std::exp(static_cast<double>(logit));
     const Completion completion = generator.generate(
