@@ -49,8 +49,8 @@ class Best {
 constexpr std::size_t kReadBytes = std::size_t{512} << 20;
 
 #if defined(__x86_64__)
-#define LOCKSTEP_CLONES                                                              \
-  __attribute__((noinline, optimize("O3", "fp-contract=fast"),                       \
+#define LOCKSTEP_CLONES                                        \
+  __attribute__((noinline, optimize("O3", "fp-contract=fast"), \
                  target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))
 #else
 #define LOCKSTEP_CLONES __attribute__((noinline, optimize("O3", "fp-contract=fast")))

@@ -1,6 +1,7 @@
 #include "cli/interrupt.h"
 
 #include <csignal>
+#include <ctime>
 #include <mutex>
 #include <optional>
 #include <thread>
@@ -13,14 +14,18 @@ namespace {
 std::mutex mutex;
 std::optional<std::stop_source> current;  // of the living Scope; guarded by mutex
 
+std::optional<std::stop_source> current_source() {
+  const std::lock_guard lock(mutex);
+  return current;
+}
+
 void wait_for_signals(const sigset_t& signals) {
+  constexpr timespec kPatience{2, 0};
   for (int signal = 0; sigwait(&signals, &signal) == 0;) {
-    std::optional<std::stop_source> source;
-    {
-      const std::lock_guard lock(mutex);
-      source = current;
-    }
+    const std::optional<std::stop_source> source = current_source();
     if (!source || !source->request_stop()) _exit(128 + signal);
+    const bool again = sigtimedwait(&signals, nullptr, &kPatience) >= 0;
+    if (again || current_source() == source) _exit(128 + signal);
   }
 }
 

@@ -11,7 +11,8 @@ class Interrupt {
   // of their own. Unless a Scope is alive they end the process at once.
   static void install();
 
-  // While alive, the first signal requests a stop; a second one ends the process.
+  // While alive, the first signal requests a stop. A second one ends the process, and so does the
+  // first where its Scope is still alive two seconds later.
   class Scope {
    public:
     Scope();

@@ -35,7 +35,7 @@ struct LinearArguments {
 };
 
 // Up to so many rows, weights are used as they come from memory; for more they are unpacked first.
-inline constexpr std::size_t kFewRows = 12;
+inline constexpr std::size_t kFewRows = 64;
 // Of that blocked path: rows, steps of a leaf, and (at most) outputs that are worked on at once.
 // The weights of a block are unpacked once and used by all rows; they fit the second-level cache.
 inline constexpr std::size_t kBlockRows = 192;
