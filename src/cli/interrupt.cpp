@@ -20,7 +20,7 @@ std::optional<std::stop_source> current_source() {
 }
 
 void wait_for_signals(const sigset_t& signals) {
-  constexpr timespec kPatience{2, 0};
+  constexpr timespec kPatience{1, 500000000};
   for (int signal = 0; sigwait(&signals, &signal) == 0;) {
     const std::optional<std::stop_source> source = current_source();
     if (!source || !source->request_stop()) _exit(128 + signal);

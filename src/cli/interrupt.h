@@ -12,7 +12,7 @@ class Interrupt {
   static void install();
 
   // While alive, the first signal requests a stop. A second one ends the process, and so does the
-  // first where its Scope is still alive two seconds later.
+  // first where its Scope is still alive a second and a half later.
   class Scope {
    public:
     Scope();

@@ -91,9 +91,9 @@ struct Generator::Impl {
   void admit_waiting();
   void run_step();
   void deliver(Request& request, std::int32_t id, std::span<const float> logits);
-  void finish(Request& request, FinishReason reason, std::exception_ptr error = nullptr);
+  void finish(Request& request, FinishReason reason, std::optional<std::string> error = {});
   void remove_done();
-  void fail_running(std::exception_ptr error);
+  void fail_running(const std::string& error);
 
   std::shared_ptr<Model::Impl> model;
   GeneratorOptions options;
@@ -157,8 +157,8 @@ void Generator::Impl::work(std::stop_token stop) {
     if (running.empty()) continue;
     try {
       run_step();
-    } catch (...) {
-      fail_running(std::current_exception());
+    } catch (const std::exception& error) {
+      fail_running(error.what());
     }
     remove_done();
   }
@@ -246,7 +246,8 @@ void Generator::Impl::deliver(Request& request, std::int32_t id, std::span<const
   if (reason) finish(request, *reason);
 }
 
-void Generator::Impl::finish(Request& request, FinishReason reason, std::exception_ptr error) {
+void Generator::Impl::finish(Request& request, FinishReason reason,
+                             std::optional<std::string> error) {
   if (request.slot >= 0) scheduler.release(request.slot);
   request.slot = -1;
   {
@@ -260,7 +261,7 @@ void Generator::Impl::finish(Request& request, FinishReason reason, std::excepti
       completion.timings.prefill_seconds = seconds_between(request.admitted, request.first_token);
       completion.timings.decode_seconds = seconds_between(request.first_token, now);
     }
-    request.error = error;
+    request.error = std::move(error);
     request.done = true;
   }
   request.changed.notify_all();
@@ -271,7 +272,7 @@ void Generator::Impl::remove_done() {
 }
 
 // The ranks' state of running sequences is lost; waiting ones are not affected.
-void Generator::Impl::fail_running(std::exception_ptr error) {
+void Generator::Impl::fail_running(const std::string& error) {
   for (const RequestPtr& request : running)
     if (request->slot >= 0) finish(*request, FinishReason::kCancelled, error);
 }

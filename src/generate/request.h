@@ -6,9 +6,10 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
-#include <exception>
 #include <memory>
 #include <mutex>
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "generate/text_builder.h"
@@ -38,7 +39,7 @@ struct TokenStream::Request {
   std::size_t delivered = 0;  // of completion.tokens
   Completion completion;
   bool done = false;
-  std::exception_ptr error;
+  std::optional<std::string> error;  // what made it fail; thrown to whoever waits, each its own
 };
 
 }  // namespace lockstep

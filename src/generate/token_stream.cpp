@@ -37,7 +37,7 @@ std::optional<Token> TokenStream::next() {
   request_->changed.wait(lock,
                          [&] { return request_->done || request_->delivered < tokens.size(); });
   if (request_->delivered < tokens.size()) return tokens[request_->delivered++];
-  if (request_->error) std::rethrow_exception(request_->error);
+  if (request_->error) throw Error(*request_->error);
   return std::nullopt;
 }
 
@@ -45,7 +45,7 @@ const Completion& TokenStream::completion() {
   check(request_ != nullptr, "the stream was moved from");
   std::unique_lock lock(request_->mutex);
   request_->changed.wait(lock, [&] { return request_->done; });
-  if (request_->error) std::rethrow_exception(request_->error);
+  if (request_->error) throw Error(*request_->error);
   return request_->completion;
 }
 

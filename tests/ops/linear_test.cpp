@@ -73,9 +73,10 @@ class Linear : public OnEveryTarget {
 TEST_P(Linear, EqualsTheCanonicalSumForEveryDtypeLeafCountAndSize) {
   const struct {
     std::int64_t rows, out_features, in_features;
-  } cases[] = {{1, 1, 1},    {1, 16, 8},   {1, 17, 61},  {1, 129, 100}, {1, 80, 1200},
-               {2, 33, 40},  {3, 48, 7},   {4, 95, 130}, {5, 16, 9},    {12, 40, 50},
-               {13, 31, 64}, {24, 65, 33}, {33, 50, 77}, {97, 20, 24},  {14, 33, 1300}};
+  } cases[] = {{1, 1, 1},    {1, 16, 8},    {1, 17, 61},  {1, 129, 100},  {1, 80, 1200},
+               {2, 33, 40},  {3, 48, 7},    {4, 95, 130}, {5, 16, 9},     {12, 40, 50},
+               {13, 31, 64}, {24, 65, 33},  {33, 50, 77}, {14, 33, 1300}, {66, 33, 24},
+               {97, 20, 7},  {67, 49, 1100}};
   for (DType dtype : kFloatTypes) {
     for (int leaves = 1; leaves <= kLeaves; ++leaves) {
       for (const auto& c : cases) {
@@ -92,7 +93,7 @@ TEST_P(Linear, EqualsTheCanonicalSumForEveryDtypeLeafCountAndSize) {
 }
 
 TEST_P(Linear, EveryRowCountGivesEveryRowTheBitsThatItHasAlone) {
-  constexpr std::int64_t kRows = 100, kOut = 53, kIn = 90;
+  constexpr std::int64_t kRows = 206, kOut = 53, kIn = 90;
   const auto x = noise(kRows * kIn, 3);
   for (int leaves : {8, 4, 2, 1}) {
     const Matrix matrix = matrix_of(noise(kOut * kIn, 4), kOut, kIn, leaves, DType::kBFloat16);
@@ -101,7 +102,9 @@ TEST_P(Linear, EveryRowCountGivesEveryRowTheBitsThatItHasAlone) {
       const auto out = run({x.begin() + row * kIn, x.begin() + (row + 1) * kIn}, matrix, 1);
       alone.insert(alone.end(), out.begin(), out.end());
     }
-    for (std::int64_t rows = 1; rows <= kRows; rows += rows < 40 ? 1 : 19) {
+    // Every size of a group of rows, alone and behind a full block.
+    for (std::int64_t rows = 1; rows <= kRows; ++rows) {
+      if ((rows > 30 && rows < 60) || (rows > 80 && rows < 190)) continue;
       SCOPED_TRACE(testing::Message() << rows << " rows, " << leaves << " leaves");
       const auto out = run({x.begin(), x.begin() + rows * kIn}, matrix, rows);
       ASSERT_TRUE(same_bits(out, {alone.begin(), alone.begin() + rows * kOut}));

@@ -34,10 +34,9 @@ struct LinearArguments {
   float* scratch;  // linear_scratch() floats
 };
 
-// Up to so many rows, weights are used as they come from memory; for more they are unpacked first.
-inline constexpr std::size_t kFewRows = 64;
-// Of that blocked path: rows, steps of a leaf, and (at most) outputs that are worked on at once.
-// The weights of a block are unpacked once and used by all rows; they fit the second-level cache.
+// Of the path for many rows: rows, steps of a leaf, and (at most) outputs that are worked on at
+// once. The weights of a block are unpacked once and used by all rows; they fit the second-level
+// cache.
 inline constexpr std::size_t kBlockRows = 192;
 inline constexpr std::size_t kBlockSteps = 128;
 inline constexpr std::size_t kMaxBlockColumns = 2 * kPanel;
@@ -105,6 +104,9 @@ HWY_INLINE void pack(const float* x, std::size_t columns, std::size_t rows,
 }
 
 // ---- Few rows: the weights are streamed once, straight from memory.
+
+// For more rows than these it is faster to unpack the weights first (measured).
+inline constexpr std::size_t kFewRows = kRegisters == 32 ? 64 : 16;
 
 // Rows that share a load of the weights, and sums (of leaves, or of panels and leaves) of each of
 // them that fit the registers.

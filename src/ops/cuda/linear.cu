@@ -77,7 +77,9 @@ __device__ inline float sum_leaves(const float* sums, int leaves, int stride) {
 // needed: which column meets which slot of the instruction is the same for both operands. The order
 // of a leaf's sum is the instruction's, step after step.
 template <typename T, int kTiles>
-__global__ __launch_bounds__(kWarps * 32) void linear_kernel(const LinearArguments arguments) {
+__global__ __launch_bounds__(kWarps * 32,
+                             kTiles == 1 ? 3
+                                         : 1) void linear_kernel(const LinearArguments arguments) {
   __shared__ float sums[kWarps][kPanel][kTiles * kTileRows + 1];
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const int group = lane / 4, quarter = lane % 4;
@@ -97,7 +99,7 @@ __global__ __launch_bounds__(kWarps * 32) void linear_kernel(const LinearArgumen
 
   // Two sets of weights (and, for few rows, inputs): one is multiplied while the other is on its
   // way.
-  constexpr int kUnroll = kTiles == 1 ? 4 : 2;  // steps of a set
+  constexpr int kUnroll = 2;  // steps of a set
   constexpr bool kInputsAhead = kTiles == 1;
   constexpr int kStride = kStep * kUnroll;
   uint4 a[2][kUnroll], b[2][kUnroll], ahead[2][kInputsAhead ? kUnroll : 1];
