@@ -7,7 +7,7 @@ PROMPT ?= The capital of France, and the largest city in the country, is
 export TP TOKENS PROMPT
 
 .DEFAULT_GOAL := build
-.PHONY: build demo test bench install format clean help
+.PHONY: build demo test test-gpu bench install format clean help
 
 build: ## Build the command, build/lockstep
 	@scripts/install-deps.sh build
@@ -24,6 +24,9 @@ test: ## Build and run every test
 	@cmake --build --preset dev
 	@scripts/test-assets.sh >/dev/null
 	ctest --preset dev -j "$$(nproc)"
+
+test-gpu: ## Build and run the GPU tests, on a machine with GPUs
+	@scripts/test-gpu.sh
 
 bench: ## Build and run the micro-benchmarks
 	@scripts/install-deps.sh test
@@ -43,4 +46,4 @@ clean: ## Remove all that was built; the fetched files in .cache stay
 	rm -rf build build-dev build-asan build-tsan
 
 help: ## Show this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
