@@ -20,6 +20,9 @@ struct LoadOptions {
   // Seeded random weights from a config.json alone, the same values for every mesh.
   bool dummy_weights = false;
   std::uint64_t dummy_seed = 0;
+  // GPUs: prompts, too, have the same bits on any number of ranks, which makes them slower. On the
+  // CPU they always have.
+  bool deterministic = false;
   // Overlay SamplingParams' defaults by the model's generation_config.json.
   bool use_generation_config = true;
   // Called with bytes of weights in place and of all weights, over all ranks; from any rank's

@@ -43,6 +43,9 @@ void ModelOptions::add_to(CLI::App& app) {
              "dummy: seeded random weights from a config.json alone", "LOAD_FORMAT")
       ->check(CLI::IsMember({"auto", "dummy"}));
   add_option(app, "--dummy-seed", dummy_seed, "Seed of --load-format dummy", "DUMMY_SEED");
+  app.add_flag("--deterministic", deterministic,
+               "On GPUs: the same bits with any --tp for prompts too, at some speed")
+      ->envname("LOCKSTEP_DETERMINISTIC");
 }
 
 Mesh ModelOptions::mesh(int world_size) const {
@@ -60,6 +63,7 @@ LoadOptions ModelOptions::load_options() const {
   options.dtype = dtypes.at(dtype);
   options.dummy_weights = load_format == "dummy";
   options.dummy_seed = dummy_seed;
+  options.deterministic = deterministic;
   return options;
 }
 

@@ -37,6 +37,7 @@ struct ModelOptions {
   std::string dtype = "auto";
   std::string load_format = "auto";
   std::uint64_t dummy_seed = 0;
+  bool deterministic = false;
 
   void add_to(CLI::App& app);
   Mesh mesh(int world_size) const;

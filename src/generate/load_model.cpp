@@ -144,7 +144,7 @@ Model load_model(const std::string& path, const Mesh& mesh, const LoadOptions& o
   model->tokenizer = load_tokenizer(home);
   read_generation_config(home, options.use_generation_config, *model);
   model->eos_ids = all_eos_ids(std::move(model->eos_ids), model->config, model->tokenizer.get());
-  model->team = std::make_shared<Team>(mesh);
+  model->team = std::make_shared<Team>(mesh, TeamOptions{options.deterministic});
   load_all_weights(*model, *checkpoint, options);
   model->load_seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

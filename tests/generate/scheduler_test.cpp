@@ -135,10 +135,10 @@ TEST(Scheduler, OnlyAsManySlotsAsThereAre) {
 TEST(Scheduler, BlocksAreOnesOwnAndComeBack) {
   Scheduler scheduler(kLimits, 7);
   for (int round = 0; round < 5; ++round) {
-    EXPECT_EQ(admit(scheduler, 2, 33), 0);  // 3 blocks
-    EXPECT_EQ(admit(scheduler, 2, 48), 1);  // 3 blocks
+    ASSERT_EQ(admit(scheduler, 2, 33), 0);  // 3 blocks
+    ASSERT_EQ(admit(scheduler, 2, 48), 1);  // 3 blocks
     EXPECT_EQ(admit(scheduler, 2, 17), std::nullopt);
-    EXPECT_EQ(admit(scheduler, 2, 16), 2);  // the last one
+    ASSERT_EQ(admit(scheduler, 2, 16), 2);  // the last one
     std::set<std::int32_t> blocks;
     std::size_t count = 0;
     for (const Admission& admission : run(scheduler).admissions) {
@@ -146,7 +146,7 @@ TEST(Scheduler, BlocksAreOnesOwnAndComeBack) {
       count += admission.blocks.size();
     }
     EXPECT_EQ(count, 7u);
-    EXPECT_EQ(blocks.size(), 7u);
+    ASSERT_EQ(blocks.size(), 7u);
     EXPECT_EQ(*blocks.begin(), 0);
     EXPECT_EQ(*blocks.rbegin(), 6);
     for (int slot : {1, 0, 2}) scheduler.release(slot);

@@ -99,8 +99,8 @@ inline constexpr bool kPrefetch = kQueries < kMaxQueries;
 
 // scores[block][query][position] of kBlocks blocks from `block` on. queries: [head_dim][kQueries].
 template <typename T, std::size_t kQueries, std::size_t kBlocks>
-void score_blocks(const Cache<T>& cache, std::size_t block, const float* HWY_RESTRICT queries,
-                  float* HWY_RESTRICT scores) {
+HWY_NOINLINE void score_blocks(const Cache<T>& cache, std::size_t block,
+                               const float* HWY_RESTRICT queries, float* HWY_RESTRICT scores) {
   const T* keys[kBlocks];
   const T* next[kBlocks];
   for (std::size_t i = 0; i < kBlocks; ++i) {
@@ -138,8 +138,8 @@ void score_blocks(const Cache<T>& cache, std::size_t block, const float* HWY_RES
 
 // Scores become weights, whose sum is returned; positions outside [begin, end) get the weight 0.
 // The scores of block i are at scores + i * stride; `first` is the first block's position.
-HWY_INLINE float soften(float* scores, std::size_t blocks, std::size_t stride, std::size_t first,
-                        std::size_t begin, std::size_t end) {
+HWY_NOINLINE float soften(float* scores, std::size_t blocks, std::size_t stride, std::size_t first,
+                          std::size_t begin, std::size_t end) {
   constexpr float kHidden = -std::numeric_limits<float>::infinity();
   for (std::size_t i = 0; i < blocks; ++i) {
     const std::size_t position = first + i * kBlock;
@@ -178,8 +178,8 @@ struct Weights {
 // sums[query][d] += weight * value over the positions [begin, end), in order, for kVectors vectors
 // of d. `sums` and the values start at the first of them.
 template <typename T, std::size_t kQueries, std::size_t kVectors>
-void add_values(const Cache<T>& cache, const Weights& weights, std::size_t begin, std::size_t end,
-                std::size_t d, float* HWY_RESTRICT sums) {
+HWY_NOINLINE void add_values(const Cache<T>& cache, const Weights& weights, std::size_t begin,
+                             std::size_t end, std::size_t d, float* HWY_RESTRICT sums) {
   constexpr std::size_t kAhead = 3;  // blocks
   Vector sum[kQueries][kVectors];
 #pragma GCC unroll 16
@@ -221,8 +221,8 @@ void add_values(const Cache<T>& cache, const Weights& weights, std::size_t begin
 
 // The same for all d: as many vectors at once as registers allow, and the last elements one by one.
 template <typename T, std::size_t kQueries>
-void add_all_values(const Cache<T>& cache, const Weights& weights, std::size_t begin,
-                    std::size_t end, float* sums) {
+HWY_NOINLINE void add_all_values(const Cache<T>& cache, const Weights& weights, std::size_t begin,
+                                 std::size_t end, float* sums) {
   if (begin >= end) return;
   constexpr std::size_t kMost = kRegisters * 3 / 4 / kQueries;
   std::size_t d = 0;
