@@ -77,6 +77,20 @@ TEST_F(CancelTest, CancelInTheQueue) {
   EXPECT_EQ(ids_of(third.completion()), whole_);
 }
 
+TEST_F(CancelTest, WhoIsCancelledInTheQueueDoesNotWaitForASlot) {
+  Generator generator(model_, {.max_batch_size = 1});
+  int at_once = 0;
+  for (int i = 0; i < 20; ++i) {
+    TokenStream running = generator.stream(some_ids(30), greedy(90));
+    TokenStream waiting = generator.stream(some_ids(30), greedy(90));
+    waiting.cancel();
+    waiting.completion();
+    running.cancel();
+    at_once += running.completion().finish_reason == FinishReason::kCancelled;
+  }
+  EXPECT_GT(at_once, 0);
+}
+
 TEST_F(CancelTest, DestroyingAStreamCancelsIt) {
   Generator generator(model_, {.max_batch_size = 1});
   Hold hold(model_);

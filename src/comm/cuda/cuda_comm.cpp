@@ -13,12 +13,19 @@
 #include "core/check.h"
 #include "core/log.h"
 #include "ops/cuda/cuda_check.h"
+#include "ops/cuda/library.h"
 
 namespace lockstep::cuda {
 namespace {
 
+const Library& nccl_library() {
+  static const Library library({"libnccl.so.2", LOCKSTEP_NCCL_LIBRARY});
+  return library;
+}
+#define NCCL(name) LOCKSTEP_LIBRARY_FUNCTION(nccl_library, name)
+
 void check_nccl(ncclResult_t status, std::source_location where = std::source_location::current()) {
-  check(status == ncclSuccess, "NCCL: {} at cuda_comm.cpp:{}", ncclGetErrorString(status),
+  check(status == ncclSuccess, "NCCL: {} at cuda_comm.cpp:{}", NCCL(ncclGetErrorString)(status),
         where.line());
 }
 
@@ -79,7 +86,7 @@ class CudaGroup {
     reason_ = reason;
     *abort_word() = ~0u;
     for (ncclComm_t& comm : comms)
-      if (comm) ncclCommAbort(std::exchange(comm, nullptr));
+      if (comm) NCCL(ncclCommAbort)(std::exchange(comm, nullptr));
   }
 
   void throw_if_aborted() {
@@ -119,7 +126,7 @@ class CudaComm final : public Comm {
   ~CudaComm() override {
     const std::lock_guard lock(group_->mutex);
     ncclComm_t& comm = group_->comms[static_cast<std::size_t>(rank_)];
-    if (comm) ncclCommAbort(std::exchange(comm, nullptr));  // nothing is in flight any more
+    if (comm) NCCL(ncclCommAbort)(std::exchange(comm, nullptr));  // nothing is in flight any more
   }
 
   int rank() const override { return rank_; }
@@ -138,8 +145,8 @@ class CudaComm final : public Comm {
         peer_sum(peer_group_, data.as<float>() + at, std::min(kPeerElements, data.numel() - at),
                  stream_);
     } else {
-      check_nccl(ncclAllReduce(data.data, data.data, static_cast<std::size_t>(data.numel()),
-                               nccl_type(data.dtype), nccl_op(op), nccl(), stream_));
+      check_nccl(NCCL(ncclAllReduce)(data.data, data.data, static_cast<std::size_t>(data.numel()),
+                                     nccl_type(data.dtype), nccl_op(op), nccl(), stream_));
     }
   }
 
@@ -154,15 +161,15 @@ class CudaComm final : public Comm {
             cudaMemcpyAsync(out.data, in.data, in.bytes(), cudaMemcpyDeviceToDevice, stream_));
       return;
     }
-    check_nccl(ncclAllGather(in.data, out.data, static_cast<std::size_t>(in.numel()),
-                             nccl_type(in.dtype), nccl(), stream_));
+    check_nccl(NCCL(ncclAllGather)(in.data, out.data, static_cast<std::size_t>(in.numel()),
+                                   nccl_type(in.dtype), nccl(), stream_));
   }
 
   void broadcast(const Tensor& data, int root) override {
     check(root >= 0 && root < world_size_, "broadcast from rank {} of {}", root, world_size_);
     if (world_size_ == 1 || data.numel() == 0) return;
-    check_nccl(ncclBroadcast(data.data, data.data, static_cast<std::size_t>(data.numel()),
-                             nccl_type(data.dtype), root, nccl(), stream_));
+    check_nccl(NCCL(ncclBroadcast)(data.data, data.data, static_cast<std::size_t>(data.numel()),
+                                   nccl_type(data.dtype), root, nccl(), stream_));
   }
 
   void barrier() override {
@@ -191,10 +198,10 @@ class CudaComm final : public Comm {
   }
 
   void start_nccl() {
-    if (rank_ == 0) check_nccl(ncclGetUniqueId(&group_->id));
+    if (rank_ == 0) check_nccl(NCCL(ncclGetUniqueId)(&group_->id));
     host_.barrier();
     ncclComm_t comm = nullptr;
-    check_nccl(ncclCommInitRank(&comm, world_size_, group_->id, rank_));
+    check_nccl(NCCL(ncclCommInitRank)(&comm, world_size_, group_->id, rank_));
     const std::lock_guard lock(group_->mutex);
     group_->comms[static_cast<std::size_t>(rank_)] = comm;
   }

@@ -5,23 +5,40 @@
 #include <type_traits>
 
 #include "core/check.h"
+#include "ops/cuda/library.h"
 
 namespace lockstep::cuda {
 namespace {
 
+const Library& cublas_library() {
+  static const Library library(
+      {fmt::format("libcublasLt.so.{}", CUBLAS_VER_MAJOR),
+       fmt::format(LOCKSTEP_CUDA_LIBRARY_DIR "/libcublasLt.so.{}", CUBLAS_VER_MAJOR)});
+  return library;
+}
+#define CUBLAS(name) LOCKSTEP_LIBRARY_FUNCTION(cublas_library, name)
+
 void check_cublas(cublasStatus_t status,
                   std::source_location where = std::source_location::current()) {
   check(status == CUBLAS_STATUS_SUCCESS, "cuBLASLt: {} at matmul.cpp:{}",
-        cublasLtGetStatusString(status), where.line());
+        CUBLAS(cublasLtGetStatusString)(status), where.line());
 }
 
-// A description that is destroyed with its owner.
-template <typename T, cublasStatus_t (*kDestroy)(T)>
-using Owned =
-    std::unique_ptr<std::remove_pointer_t<T>, decltype([](T object) { kDestroy(object); })>;
-using Operation = Owned<cublasLtMatmulDesc_t, cublasLtMatmulDescDestroy>;
-using Layout = Owned<cublasLtMatrixLayout_t, cublasLtMatrixLayoutDestroy>;
-using Preference = Owned<cublasLtMatmulPreference_t, cublasLtMatmulPreferenceDestroy>;
+// Descriptions that are destroyed with their owner.
+template <typename T, typename Destroy>
+using Owned = std::unique_ptr<std::remove_pointer_t<T>, Destroy>;
+using Operation = Owned<cublasLtMatmulDesc_t, decltype([](auto it) {
+                          CUBLAS(cublasLtMatmulDescDestroy)
+                          (it);
+                        })>;
+using Layout = Owned<cublasLtMatrixLayout_t, decltype([](auto it) {
+                       CUBLAS(cublasLtMatrixLayoutDestroy)
+                       (it);
+                     })>;
+using Preference = Owned<cublasLtMatmulPreference_t, decltype([](auto it) {
+                           CUBLAS(cublasLtMatmulPreferenceDestroy)
+                           (it);
+                         })>;
 
 cudaDataType_t cuda_type(DType dtype) {
   switch (dtype) {
@@ -37,9 +54,9 @@ cudaDataType_t cuda_type(DType dtype) {
 // Column-major: `rows` neighbouring elements, `columns` times.
 Layout make_layout(DType dtype, std::int64_t rows, std::int64_t columns, std::int64_t leading) {
   cublasLtMatrixLayout_t layout = nullptr;
-  check_cublas(cublasLtMatrixLayoutCreate(&layout, cuda_type(dtype),
-                                          static_cast<std::uint64_t>(rows),
-                                          static_cast<std::uint64_t>(columns), leading));
+  check_cublas(CUBLAS(cublasLtMatrixLayoutCreate)(&layout, cuda_type(dtype),
+                                                  static_cast<std::uint64_t>(rows),
+                                                  static_cast<std::uint64_t>(columns), leading));
   return Layout(layout);
 }
 
@@ -51,10 +68,10 @@ std::int64_t leading_dimension(const Matrix& matrix) {
 }
 
 Matmul::Matmul(Buffer workspace) : workspace_(std::move(workspace)) {
-  check_cublas(cublasLtCreate(&handle_));
+  check_cublas(CUBLAS(cublasLtCreate)(&handle_));
 }
 
-Matmul::~Matmul() { cublasLtDestroy(handle_); }
+Matmul::~Matmul() { CUBLAS(cublasLtDestroy)(handle_); }
 
 // cuBLASLt is column-major, where our row-major matrices are their transposes: out^T = weight *
 // x^T.
@@ -62,11 +79,11 @@ void Matmul::multiply(const Tensor& out, const Tensor& x, const Matrix& weight,
                       cudaStream_t stream) {
   const std::int64_t rows = x.num_rows();
   cublasLtMatmulDesc_t description = nullptr;
-  check_cublas(cublasLtMatmulDescCreate(&description, CUBLAS_COMPUTE_32F, CUDA_R_32F));
+  check_cublas(CUBLAS(cublasLtMatmulDescCreate)(&description, CUBLAS_COMPUTE_32F, CUDA_R_32F));
   const Operation operation(description);
   const cublasOperation_t transpose = CUBLAS_OP_T;
-  check_cublas(cublasLtMatmulDescSetAttribute(description, CUBLASLT_MATMUL_DESC_TRANSA, &transpose,
-                                              sizeof transpose));
+  check_cublas(CUBLAS(cublasLtMatmulDescSetAttribute)(description, CUBLASLT_MATMUL_DESC_TRANSA,
+                                                      &transpose, sizeof transpose));
   const Layout a =
       make_layout(weight.dtype, weight.in_features, weight.out_features, leading_dimension(weight));
   const Layout b = make_layout(x.dtype, weight.in_features, rows, weight.in_features);
@@ -76,24 +93,24 @@ void Matmul::multiply(const Tensor& out, const Tensor& x, const Matrix& weight,
   auto found = algorithms_.find(key);
   if (found == algorithms_.end()) {
     cublasLtMatmulPreference_t created = nullptr;
-    check_cublas(cublasLtMatmulPreferenceCreate(&created));
+    check_cublas(CUBLAS(cublasLtMatmulPreferenceCreate)(&created));
     const Preference preference(created);
     const std::size_t workspace_bytes = workspace_.bytes();
-    check_cublas(cublasLtMatmulPreferenceSetAttribute(created,
-                                                      CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
-                                                      &workspace_bytes, sizeof workspace_bytes));
+    check_cublas(CUBLAS(cublasLtMatmulPreferenceSetAttribute)(
+        created, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace_bytes,
+        sizeof workspace_bytes));
     cublasLtMatmulHeuristicResult_t result{};
     int count = 0;
-    check_cublas(cublasLtMatmulAlgoGetHeuristic(handle_, description, a.get(), b.get(), d.get(),
-                                                d.get(), created, 1, &result, &count));
+    check_cublas(CUBLAS(cublasLtMatmulAlgoGetHeuristic)(
+        handle_, description, a.get(), b.get(), d.get(), d.get(), created, 1, &result, &count));
     check(count > 0, "cuBLASLt has no algorithm for {} rows of [{}, {}] in {}", rows,
           weight.out_features, weight.in_features, name_of(weight.dtype));
     found = algorithms_.emplace(key, result.algo).first;
   }
   const float one = 1, zero = 0;
-  check_cublas(cublasLtMatmul(handle_, description, &one, weight.data, a.get(), x.data, b.get(),
-                              &zero, out.data, d.get(), out.data, d.get(), &found->second,
-                              workspace_.data(), workspace_.bytes(), stream));
+  check_cublas(CUBLAS(cublasLtMatmul)(
+      handle_, description, &one, weight.data, a.get(), x.data, b.get(), &zero, out.data, d.get(),
+      out.data, d.get(), &found->second, workspace_.data(), workspace_.bytes(), stream));
 }
 
 }  // namespace lockstep::cuda
