@@ -279,15 +279,15 @@ TEST_P(Attention, BitsDoNotDependOnTheBatchOrOnPlacesInTheCache) {
   const AttentionShape shape = shape_of(6, 2, 32, 21);
   const std::vector<std::int64_t> lengths = {50, 33, 50};
   Layer together(*ops_, shape, DType::kFloat16, lengths);
-  // The sequences advance at different speeds, and their rows are mixed: two rows of one that
-  // follow each other, one of another, later ones before earlier ones.
+  // The sequences advance at different speeds, and their rows are mixed, later ones before
+  // earlier ones, next to each other and apart.
   const std::size_t row_size = size(shape.local_heads * shape.head_dim);
   std::vector<std::vector<float>> out(3);
   for (std::size_t i = 0; i < 3; ++i) out[i].resize(size(lengths[i]) * row_size);
   for (std::int32_t at = 0; at < 50; at += 2) {
     std::vector<Layer::Row> rows = {{2, at + 1}};
     if (at < 33) rows.push_back({1, at});
-    rows.insert(rows.end(), {{0, at}, {0, at + 1}, {2, at}});
+    rows.insert(rows.end(), {{0, at + 1}, {0, at}, {2, at}});
     if (at + 1 < 33) rows.push_back({1, at + 1});
     const auto part = together.step(rows);
     for (std::size_t i = 0; i < rows.size(); ++i)
@@ -329,6 +329,23 @@ TEST_P(Attention, BitsDoNotDependOnTheSplitOfHeads) {
       part.insert(part.end(), expected.begin() + (p * kHeads + first) * kHeadDim,
                   expected.begin() + (p * kHeads + last) * kHeadDim);
     EXPECT_TRUE(same_bits(out, part)) << "heads " << first << " to " << last;
+  }
+}
+
+// What a later token brings, be it no number, cannot reach earlier ones of the same chunk.
+TEST_P(Attention, LaterTokensDoNotReachEarlierOnes) {
+  for (std::int64_t window : {0, 6}) {
+    const AttentionShape shape = shape_of(3, 1, 18, window);
+    const auto expected = Layer(*ops_, shape, DType::kFloat32, {40}).run(0, 40);
+    for (std::int64_t first_bad : {1, 15, 16, 21}) {
+      Layer layer(*ops_, shape, DType::kFloat32, {40});
+      const std::int64_t width = 5 * 18, out_width = 3 * 18;
+      for (std::size_t i = size(first_bad * width); i < layer.tokens(0).size(); ++i)
+        layer.tokens(0)[i] = std::nanf("");
+      auto out = layer.run(0, 40);
+      out.resize(size(first_bad * out_width));
+      EXPECT_TRUE(same_bits(out, {expected.begin(), expected.begin() + first_bad * out_width}));
+    }
   }
 }
 
