@@ -42,6 +42,23 @@ TEST_P(Elementwise, RmsNormIsCloseToTheExactValue) {
   }
 }
 
+TEST_P(Elementwise, AddRmsNormIsItsParts) {
+  const auto x = noise(3 * 40, 8), y = noise(3 * 40, 9);
+  auto bias = noise(40, 10), weight = noise(40, 11);
+  const Shape shape{3, 40};
+  const Tensor bias_tensor = view(bias, {40});
+  for (const Tensor* added : {static_cast<const Tensor*>(nullptr), &bias_tensor}) {
+    std::vector<float> sum, stream = x, partial = y, normed(120), out(120, kPoison);
+    for (std::size_t i = 0; i < x.size(); ++i)
+      sum.push_back(x[i] + (added ? y[i] + bias[i % 40] : y[i]));
+    ops_->rms_norm(view(normed, shape), view(sum, shape), view(weight, {40}), 1e-6f);
+    ops_->add_rms_norm(view(out, shape), view(stream, shape), view(partial, shape), added,
+                       view(weight, {40}), 1e-6f);
+    EXPECT_TRUE(same_bits(stream, sum));
+    EXPECT_TRUE(same_bits(out, normed));
+  }
+}
+
 // silu goes through exp: everywhere from underflow to overflow.
 TEST_P(Elementwise, SiluMultiplyIsCloseToTheExactValue) {
   for (std::int64_t width : {1, 7, 16, 33, 2000}) {
