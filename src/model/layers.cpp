@@ -21,31 +21,52 @@ Tensor Workspace::make(std::int64_t rows, std::int64_t columns, DType dtype) {
   return tensor;
 }
 
-Residual::Residual(Rank& rank, std::int64_t max_rows, std::int64_t hidden_size)
+Residual::Residual(Rank& rank, std::int64_t max_rows, std::int64_t max_kept_rows,
+                   std::int64_t hidden_size)
     : rank_(rank),
-      stream_(allocate_tensor(rank.ops(), rank.device(), DType::kFloat32, {max_rows, hidden_size})),
-      partial_(
-          allocate_tensor(rank.ops(), rank.device(), DType::kFloat32, {max_rows, hidden_size})) {}
+      all_(make_state(max_rows, hidden_size)),
+      kept_(make_state(max_kept_rows, hidden_size)) {}
+
+Residual::State Residual::make_state(std::int64_t max_rows, std::int64_t hidden_size) const {
+  const auto make = [&] {
+    return allocate_tensor(rank_.ops(), rank_.device(), DType::kFloat32, {max_rows, hidden_size});
+  };
+  return {make(), make()};
+}
 
 Tensor Residual::start(std::int64_t rows) {
+  state_ = &all_;
   rows_ = rows;
   pending_ = nullptr;
-  return stream_.tensor.rows(0, rows);
+  return state_->stream.tensor.rows(0, rows);
+}
+
+void Residual::keep_rows(const Tensor& indices) {
+  const std::int64_t count = indices.num_rows();
+  if (count == rows_) return;  // ascending, so all of them
+  check(state_ == &all_, "rows were chosen before");
+  const auto gather = [&](const OwnedTensor& to, const OwnedTensor& from) {
+    rank_.ops().gather_rows(to.tensor.rows(0, count), from.tensor.rows(0, rows_), indices);
+  };
+  gather(kept_.stream, all_.stream);
+  if (pending_) gather(kept_.partial, all_.partial);
+  state_ = &kept_;
+  rows_ = count;
 }
 
 void Residual::add_partial(const Tensor& x, const LinearWeights& linear) {
   check(pending_ == nullptr, "a partial sum is still pending");
-  rank_.ops().linear(partial_.tensor.rows(0, rows_), x, linear.weight);
+  rank_.ops().linear(state_->partial.tensor.rows(0, rows_), x, linear.weight);
   pending_ = &linear;
 }
 
 void Residual::norm(const Tensor& out, const Tensor& weight, float eps) {
-  const Tensor stream = stream_.tensor.rows(0, rows_);
+  const Tensor stream = state_->stream.tensor.rows(0, rows_);
   if (pending_ == nullptr) {
     rank_.ops().rms_norm(out, stream, weight, eps);
     return;
   }
-  const Tensor sum = partial_.tensor.rows(0, rows_);
+  const Tensor sum = state_->partial.tensor.rows(0, rows_);
   rank_.comm().all_reduce(sum);
   const Tensor* bias = pending_->bias ? &pending_->bias->tensor : nullptr;
   rank_.ops().add_rms_norm(out, stream, sum, bias, weight, eps);

@@ -36,7 +36,8 @@ class Workspace {
 // are still to be added to it.
 class Residual {
  public:
-  Residual(Rank& rank, std::int64_t max_rows, std::int64_t hidden_size);
+  // max_kept_rows: the most that keep_rows() is asked for.
+  Residual(Rank& rank, std::int64_t max_rows, std::int64_t max_kept_rows, std::int64_t hidden_size);
 
   // Begins a step: the stream's memory, to be filled by the embedding; nothing is pending.
   Tensor start(std::int64_t rows);
@@ -45,15 +46,25 @@ class Residual {
   // over ranks that is to be added to the stream; the bias is added once, after the reduction.
   void add_partial(const Tensor& x, const LinearWeights& linear);
 
+  // Goes on with these rows alone, [n] int32, ascending; row i is then what row indices[i] was.
+  void keep_rows(const Tensor& indices);
+  std::int64_t rows() const { return rows_; }
+
   // The RMS norm of the stream with everything pending added, into `out` [rows, hidden_size].
   void norm(const Tensor& out, const Tensor& weight, float eps);
 
  private:
+  struct State {
+    OwnedTensor stream;   // [max rows, hidden_size] float32
+    OwnedTensor partial;  // the same
+  };
+  State make_state(std::int64_t max_rows, std::int64_t hidden_size) const;
+
   Rank& rank_;
-  OwnedTensor stream_;   // [max_rows, hidden_size] float32
-  OwnedTensor partial_;  // [max_rows, hidden_size] float32
+  State all_, kept_;
+  State* state_ = &all_;
   std::int64_t rows_ = 0;
-  const LinearWeights* pending_ = nullptr;  // what partial_ is the product of
+  const LinearWeights* pending_ = nullptr;  // what state_->partial is the product of
 };
 
 // x [rows, in_features] times this rank's output features: [rows, local_out_features].

@@ -14,8 +14,7 @@ std::size_t workspace_bytes(const Config& config, const RankShard& shard,
   const std::int64_t columns =
       config.hidden_size + std::max(qkv + attended, 3 * shard.intermediate.size());
   constexpr std::int64_t kPadding = 3 * 256;  // of three tensors
-  return static_cast<std::size_t>(limits.max_rows * columns) * sizeof(float) + kPadding +
-         static_cast<std::size_t>(limits.max_logit_rows * config.hidden_size) * sizeof(float);
+  return static_cast<std::size_t>(limits.max_rows * columns) * sizeof(float) + kPadding;
 }
 
 }  // namespace
@@ -32,7 +31,7 @@ Transformer::Transformer(Rank& rank, const Config& config, const ShardPlan& plan
       token_ids_(allocate_tensor(rank.ops(), rank.device(), DType::kInt32, {limits.max_rows})),
       logits_(allocate_tensor(rank.ops(), rank.device(), DType::kFloat32,
                               {limits.max_logit_rows, shard_.vocab.size()})),
-      residual_(rank, limits.max_rows, config.hidden_size),
+      residual_(rank, limits.max_rows, limits.max_logit_rows, config.hidden_size),
       workspace_(rank, workspace_bytes(config, shard_, limits)) {
   std::vector<float> frequencies = rotary_frequencies(config);
   const Tensor& target = inverse_frequencies_.tensor;
@@ -47,17 +46,17 @@ Tensor Transformer::forward(const Batch& batch, const KvCache& cache) {
 
   for (std::int64_t i = 0; i < config_.num_hidden_layers; ++i) {
     attention(i, view, cache.layer(i));
-    mlp(i, view.rows);
+    // The other rows were needed for their keys and values.
+    if (i + 1 == config_.num_hidden_layers) residual_.keep_rows(batch.logit_rows());
+    if (residual_.rows() > 0) mlp(i);
   }
+  if (residual_.rows() == 0) return logits_.tensor.rows(0, 0);
 
   workspace_.reset();
-  const Tensor hidden = workspace_.make(view.rows, config_.hidden_size, activation_);
+  const Tensor hidden = workspace_.make(residual_.rows(), config_.hidden_size, activation_);
   residual_.norm(hidden, weights_.norm.tensor, config_.rms_norm_eps);
-  const Tensor logit_rows = batch.logit_rows();
-  const Tensor chosen = workspace_.make(logit_rows.num_rows(), config_.hidden_size, activation_);
-  rank_.ops().gather_rows(chosen, hidden, logit_rows);
-  const Tensor logits = logits_.tensor.rows(0, logit_rows.num_rows());
-  rank_.ops().linear(logits, chosen, weights_.lm_head);
+  const Tensor logits = logits_.tensor.rows(0, residual_.rows());
+  rank_.ops().linear(logits, hidden, weights_.lm_head);
   return logits;
 }
 
@@ -78,8 +77,9 @@ void Transformer::attention(std::int64_t index, const BatchView& batch, const Kv
   residual_.add_partial(attended, w.o_proj);
 }
 
-void Transformer::mlp(std::int64_t index, std::int64_t rows) {
+void Transformer::mlp(std::int64_t index) {
   const LayerWeights& w = weights_.layers[static_cast<std::size_t>(index)];
+  const std::int64_t rows = residual_.rows();
   workspace_.reset();
   const Tensor normed = workspace_.make(rows, config_.hidden_size, activation_);
   residual_.norm(normed, w.post_attention_layernorm.tensor, config_.rms_norm_eps);
