@@ -10,7 +10,7 @@ packages=(
   ca-certificates python3 python3-pip  # for scripts/demo-model.sh
 )
 test_packages=(libgtest-dev libgmock-dev libbenchmark-dev)
-ci_packages=(clang-format)
+ci_packages=(clang-format groff-base zsh fish)  # the shells: for the test of completion
 
 case "${1:-}" in
   build) ;;

@@ -204,6 +204,11 @@ void add_generate(CLI::App& app, Run& run) {
   CLI::App& command = *app.add_subcommand("generate", "Continue a text");
   auto options = std::make_shared<GenerateOptions>();
   GenerateOptions& o = *options;
+  command.footer(
+      "Examples:\n"
+      "  lockstep generate -m models/SmolLM2-135M --tp 4 -p \"The capital of France is\"\n"
+      "  lockstep generate -m model.gguf -t 0 -n 64 -f question.txt > answer.txt\n"
+      "  echo \"Once upon a time\" | lockstep generate -m model.gguf --seed 1 --json");
   o.model.add_to(command);
   add_option(command, "--tp", o.tp, "Ranks that share the model (tensor parallelism)", "TP")
       ->check(CLI::Range(1, Mesh::kMaxWorldSize));
@@ -211,6 +216,7 @@ void add_generate(CLI::App& app, Run& run) {
              "PROMPT")
       ->allow_extra_args(false);
   add_option(command, "-f,--file", o.files, "File with a text to continue", "FILE")
+      ->type_name("FILE")
       ->allow_extra_args(false);
   add_option(command, "--prompt-ids", o.prompt_ids, "Token ids to continue: 1,2,3", "PROMPT_IDS")
       ->delimiter(',');

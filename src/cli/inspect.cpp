@@ -162,6 +162,11 @@ void add_inspect(CLI::App& app, Run& run) {
   CLI::App& command = *app.add_subcommand(
       "inspect", "What is where: every weight's split, bytes and cache per rank");
   auto options = std::make_shared<InspectOptions>();
+  command.footer(
+      "Examples:\n"
+      "  lockstep inspect -m model.gguf --tp 4\n"
+      "  lockstep inspect -m models/Mistral-7B-v0.1 --tp 4 --dtype bfloat16 --length 32768\n"
+      "  lockstep inspect -m model.gguf --json | jq .ranks[0].weight_bytes");
   options->model.add_to(command);
   add_option(command, "--tp", options->tp, "Ranks that share the model", "TP")
       ->check(CLI::Range(1, Mesh::kMaxWorldSize));

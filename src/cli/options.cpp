@@ -33,9 +33,11 @@ CLI::Validator not_negative() {
 void ModelOptions::add_to(CLI::App& app) {
   add_option(app, "-m,--model", model,
              "Directory with config.json and safetensors, or a .gguf file", "MODEL")
+      ->type_name("MODEL")
       ->check(not_empty())
       ->required();
-  add_option(app, "--device", device, "Where to run: auto, cpu or cuda", "DEVICE")
+  add_option(app, "--device", device, "Where to run; auto takes GPUs where there are enough",
+             "DEVICE")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}));
   add_option(app, "--dtype", dtype, "What weights and KV cache are kept as", "DTYPE")
       ->check(CLI::IsMember({"auto", "float32", "bfloat16", "float16"}));

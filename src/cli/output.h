@@ -1,6 +1,7 @@
 // What a command prints.
 #pragma once
 
+#include <cstddef>
 #include <string_view>
 
 namespace lockstep::cli {
@@ -11,5 +12,8 @@ void write_out(std::string_view text);
 
 // Writes `text` to stderr. What nobody can read is nobody's error: does not throw.
 void write_err(std::string_view text) noexcept;
+
+// Columns of the terminal that stdout is; 100 where it is none.
+std::size_t output_width();
 
 }  // namespace lockstep::cli

@@ -96,7 +96,7 @@ class UsageTest(CommandTest):
     def test_wrong_usage_is_status_2(self):
         ids = ("--prompt-ids", "1,2")
         self.fail_with(2, "subcommand is required")
-        self.fail_with(2, "subcommand", "nonsense")
+        self.fail_with(2, "there is no subcommand nonsense", "nonsense")
         self.fail_with(2, "--model is required", "generate", "-p", "a")
         self.fail_with(2, "--nonsense", "generate", "-m", self.tiny, *ids, "--nonsense")
         self.fail_with(2, "extra", "generate", "-m", self.tiny, *ids, "-n", 1, "extra")

@@ -1,0 +1,235 @@
+#!/usr/bin/env python3
+"""What is made from the description of the command line: help, suggestions, completion, man page.
+
+    command_line_test.py BINARY SOURCE_DIRECTORY [unittest's arguments]
+
+The completions are tried in the shells themselves; a shell that is not installed is skipped.
+"""
+
+import fcntl
+import os
+import pathlib
+import pty
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import termios
+import unittest
+
+import cli_test
+from cli_test import HANGS, clean_environment, lockstep
+
+
+def succeed(*arguments, **options):
+    status, out, err = lockstep(*arguments, **options)
+    assert (status, err) == (0, ""), (arguments, status, err)
+    return out
+
+
+def commands():
+    """Names of the subcommands, as help lists them."""
+    section = re.search(r"Commands:\n(.*?)\n\n", succeed("--help"), re.DOTALL).group(1)
+    return re.findall(r"^  (\S+)", section, re.MULTILINE)
+
+
+def on_terminal(columns, *arguments, **variables):
+    """The command's output on a terminal of so many columns."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    process = subprocess.Popen([cli_test.BINARY, *map(str, arguments)], stdout=slave, stderr=slave,
+                               stdin=subprocess.DEVNULL, env=clean_environment(**variables))
+    os.close(slave)
+    text = b""
+    try:
+        while piece := os.read(master, 65536):
+            text += piece
+    except OSError:  # what the end of a terminal's other side looks like
+        pass
+    os.close(master)
+    assert process.wait(timeout=HANGS) == 0, text
+    return text.decode().replace("\r\n", "\n")
+
+
+class HelpTest(unittest.TestCase):
+    def test_every_command_has_help_with_examples(self):
+        self.assertLessEqual({"generate", "inspect", "bench", "completion"}, set(commands()))
+        for command in commands():
+            out = succeed(command, "--help")
+            self.assertIn(f"Usage: lockstep {command}", out)
+            if command != "bench":
+                self.assertIn("\nExamples:\n  ", out, command)
+
+    def test_options_say_what_they_take(self):
+        out = succeed("bench", "--help")
+        self.assertRegex(out, r"  -m, --model MODEL +\S.*\(required\)")
+        self.assertRegex(out, r"      --device auto\|cpu\|cuda .*\[auto\]\s+\(LOCKSTEP_DEVICE\)")
+        self.assertRegex(out, r"      --tp INT .*\[1\] \(LOCKSTEP_TP\)")
+        self.assertIn("-m MODEL [OPTIONS]", out)
+        self.assertIn("[OPTIONS] bash|zsh|fish", succeed("completion", "--help"))
+        self.assertNotIn("\n  man ", succeed("--help"))
+
+    def test_help_fits_the_terminal(self):
+        for columns in (70, 80, 140):
+            out = on_terminal(columns, "generate", "--help").split("Examples:")[0]
+            longest = max(map(len, out.splitlines()))
+            self.assertLessEqual(longest, columns)
+            self.assertGreater(longest, columns - 25)
+        on_terminal(1, "generate", "--help")
+
+
+class SuggestionTest(unittest.TestCase):
+    def check(self, message, *arguments):
+        status, out, err = lockstep(*arguments)
+        self.assertEqual((status, out), (2, ""))
+        self.assertEqual(err.splitlines()[0], "lockstep: " + message)
+        self.assertIn("--help`", err.splitlines()[1])
+
+    def test_what_was_meant(self):
+        self.check("there is no subcommand generat; did you mean generate?", "generat")
+        self.check("there is no subcommand gen; did you mean generate?", "gen")
+        self.check("there is no subcommand ispnect; did you mean inspect?", "ispnect")
+        self.check("there is no subcommand nonsense", "nonsense")
+        self.check("there is no subcommand " + "x" * 10000, "x" * 10000)
+        self.check("there is no option --vesion; did you mean --version?", "--vesion")
+        self.check("there is no option --promt; did you mean --prompt?", "generate", "--promt", "a")
+        self.check("there is no option --tpp; did you mean --tp?", "generate", "-m", "x", "--tpp=4")
+        self.check("there is no option --nonsense", "generate", "-m", "x", "--nonsense")
+        self.check("there is no argument extra", "generate", "-m", "x", "extra")
+
+    def test_where_to_look_it_up(self):
+        self.assertIn("See `lockstep --help`", lockstep("nonsense")[2])
+        self.assertIn("See `lockstep bench --help`", lockstep("bench", "--nonsense")[2])
+
+
+class CompletionTest(unittest.TestCase):
+    """`complete(line)` of each shell: what the last word of the line can become."""
+
+    # Line: what is offered, all of it. None: files.
+    CASES = {
+        "lockstep insp": {"inspect"},
+        "lockstep --ver": {"--version"},
+        "lockstep generate --dev": {"--device"},
+        "lockstep generate --device ": {"auto", "cpu", "cuda"},
+        "lockstep generate --device c": {"cpu", "cuda"},
+        "lockstep bench -m x --dtype b": {"bfloat16"},
+        "lockstep completion ": {"bash", "zsh", "fish"},
+        "lockstep inspect -m ": None,
+        "lockstep inspect --model ": None,
+        "lockstep generate --file ": None,
+    }
+
+    def setUp(self):
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.work = pathlib.Path(directory.name)
+        self.files = self.work / "files"
+        self.files.mkdir()
+        (self.files / "tiny.gguf").touch()
+        (self.files / "a model").mkdir()
+
+    def script(self, shell):
+        file = self.work / f"lockstep.{shell}"
+        file.write_text(succeed("completion", shell))
+        return file
+
+    def run_shell(self, *arguments, **options):
+        result = subprocess.run(arguments, stdin=subprocess.DEVNULL, capture_output=True,
+                                cwd=self.files, timeout=HANGS,
+                                env={"PATH": os.environ["PATH"], "HOME": str(self.work),
+                                     "TERM": "xterm"}, **options)
+        self.assertEqual((result.returncode, result.stderr.decode()), (0, ""), arguments)
+        return result.stdout.decode()
+
+    def check_cases(self, complete):
+        self.assertEqual(complete("lockstep "), set(commands()))
+        for line, expected in self.CASES.items():
+            found = {word.rstrip("/") for word in complete(line)}
+            self.assertEqual(found, expected or {"tiny.gguf", "a model"}, line)
+
+    def test_bash(self):
+        script = self.script("bash")
+        self.run_shell("bash", "-n", str(script))
+
+        def complete(line):
+            words = line.split(" ")
+            if "=" in words[-1]:  # as bash splits it
+                name, value = words[-1].split("=")
+                words[-1:] = [name, "="] + ([value] if value else [])
+            out = self.run_shell(
+                "bash", "-c", 'source "$0"; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); '
+                '_lockstep; printf "%s\\n" "${COMPREPLY[@]}"', str(script), *words)
+            return set(out.splitlines()) - {""}
+
+        self.assertEqual(
+            self.run_shell("bash", "-c", 'source "$0"; complete -p lockstep', str(script)),
+            "complete -F _lockstep lockstep\n")
+        self.check_cases(complete)
+        self.assertEqual(complete("lockstep generate --device=c"), {"cpu", "cuda"})
+        self.assertEqual(complete("lockstep generate --device="), {"auto", "cpu", "cuda"})
+        self.assertEqual(complete("lockstep generate --tp "), set())
+
+    @unittest.skipUnless(shutil.which("fish"), "fish is not installed")
+    def test_fish(self):
+        script = self.script("fish")
+        self.run_shell("fish", "-n", str(script))
+
+        def complete(line):
+            out = self.run_shell("fish", "-c", "source $argv[1]; complete -C $argv[2]", str(script),
+                                 line)
+            return {word.split("\t")[0] for word in out.splitlines()}
+
+        self.check_cases(complete)
+
+    @unittest.skipUnless(shutil.which("zsh"), "zsh is not installed")
+    def test_zsh(self):
+        script = self.script("zsh")
+        self.run_shell("zsh", "-n", str(script))
+        # _arguments and its like are replaced by ones that say what they were asked to offer.
+        out = self.run_shell("zsh", "-f", "-c", f"""
+            autoload -Uz compinit && compinit -u -d {self.work}/dump
+            source {script}
+            print -r -- $_comps[lockstep]
+            _describe() {{ print -rl -- $commands }}
+            _arguments() {{ print -rl -- "$@"; state=$next; line=(bench) }}
+            next=command; _lockstep
+            print -r -- ---
+            next=arguments; _lockstep""")
+        registered, rest = out.split("\n", 1)
+        self.assertEqual(registered, "_lockstep")
+        offered, bench = rest.split("---\n")
+        for command in commands():
+            self.assertRegex(offered, rf"(?m)^{command}:\S")
+        self.assertIn("(--device)--device=[", bench)
+        self.assertIn(":value:(auto cpu cuda)\n", bench)
+        self.assertRegex(bench, r"\(-m --model\)-m\+\[.*\]:MODEL:_files\n")
+
+
+class ManPageTest(unittest.TestCase):
+    def test_every_command_option_and_variable_is_there(self):
+        page = succeed("man").replace("\\-", "-")
+        for command in commands():
+            self.assertIn(f"\n.SS {command}\n", page)
+            names = re.findall(r"^ +(?:-\w, )?(--[\w-]+)", succeed(command, "--help"), re.MULTILINE)
+            self.assertIn("--help", names)
+            section = page.split(f"\n.SS {command}\n")[1].split("\n.S")[0]
+            for name in names:
+                self.assertIn(f"\\fB{name}\\fR", section)
+            for variable in re.findall(r"\((LOCKSTEP_\w+)\)", succeed(command, "--help")):
+                self.assertIn(f"\\fB{variable}\\fR", section)
+
+    @unittest.skipUnless(shutil.which("groff"), "groff is not installed")
+    def test_groff_has_no_complaints(self):
+        result = subprocess.run(["groff", "-ww", "-man", "-Tutf8"], input=succeed("man").encode(),
+                                capture_output=True, timeout=HANGS)
+        self.assertEqual((result.returncode, result.stderr.decode()), (0, ""))
+        text = re.sub("\x1b\\[[0-9;]*m|.\b", "", result.stdout.decode())
+        self.assertIn("lockstep completion bash", text)
+        self.assertIn("--temperature", text)
+
+
+if __name__ == "__main__":
+    cli_test.BINARY, cli_test.SOURCE = sys.argv[1], pathlib.Path(sys.argv[2]).resolve()
+    unittest.main(argv=[sys.argv[0], *sys.argv[3:]])
