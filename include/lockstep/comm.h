@@ -46,6 +46,10 @@ class Comm {
   // stays).
   virtual void abort(const std::string& reason) = 0;
 
+  // Throws Error if abort() was called or a rank did not arrive in time. On a GPU collectives are
+  // enqueued, and what went wrong in them shows here, once they are done. From any thread.
+  virtual void throw_if_aborted() const = 0;
+
   // Undoes abort(): the group, its parent and its sub-groups can be used again. For whoever owns
   // the ranks (the Team, between runs): called on every rank's end while no rank is in a call.
   virtual void reset() = 0;

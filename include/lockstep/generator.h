@@ -22,6 +22,10 @@ struct GeneratorOptions {
   std::int64_t max_length =
       0;  // tokens of one sequence, prompt and output; 0: the model's, at most 8192
   int prefill_chunk = 512;  // tokens of a prompt that one step works on
+  // 1: the next step starts before this one's tokens are known to the host, whose work is then
+  // hidden behind the device's; a sequence that turns out to have ended costs one row for nothing.
+  // 0: one after the other. Unset: 1 on GPUs, 0 on the CPU.
+  std::optional<int> steps_ahead = std::nullopt;
 };
 
 // A text, or token ids as they are (for models without a tokenizer).

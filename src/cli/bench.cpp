@@ -139,16 +139,25 @@ Result measure(const BenchOptions& options, const Model& model, int batch, doubl
   limits.max_logit_rows = batch;
   Engine engine(model.impl(), limits, batch * kv_blocks(limits.max_length));
 
+  // As Generator does.
+  const bool gpus = model.mesh().devices().front().type == DeviceType::kCuda;
+  const std::size_t steps_at_once = gpus ? Engine::kMaxSteps : 1;
   std::vector<double> prefill, decode;
   for (int run = 0; run <= options.runs; ++run) {  // the first one warms up
     BatchRun steps(options, batch, impl.config.vocab_size);
     Clock::time_point start = Clock::now();
-    while (steps.prefilling()) engine.step(steps.prefill_step(), false);
+    while (steps.prefilling()) {
+      engine.start(steps.prefill_step(), false);
+      engine.finish();
+    }
     if (run > 0) prefill.push_back(milliseconds_since(start));
-    for (std::int64_t i = 1; i < options.new_tokens; ++i) {
-      start = Clock::now();
-      engine.step(steps.decode_step(i), false);
+    start = Clock::now();
+    for (std::int64_t finished = 1, started = 1; finished < options.new_tokens; ++finished) {
+      for (; started < options.new_tokens && engine.steps() < steps_at_once; ++started)
+        engine.start(steps.decode_step(started), false);
+      engine.finish();
       if (run > 0) decode.push_back(milliseconds_since(start));
+      start = Clock::now();
     }
   }
   return {model.mesh().world_size(), batch,          impl.load_seconds,

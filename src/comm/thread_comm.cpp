@@ -94,6 +94,10 @@ class Domain {
   void add(const std::shared_ptr<Group>& group);
   void abort(const std::string& reason);
   void reset();
+  void throw_if_aborted() {
+    std::lock_guard lock(mutex_);
+    if (reason_) throw Error(*reason_);
+  }
   std::string reason() {
     std::lock_guard lock(mutex_);
     return reason_.value_or("the collectives were aborted");
@@ -182,6 +186,7 @@ class ThreadComm final : public Comm {
     collective({}, [](Calls) {});
   }
   void abort(const std::string& reason) override { group_->domain->abort(reason); }
+  void throw_if_aborted() const override { group_->domain->throw_if_aborted(); }
   void reset() override { group_->domain->reset(); }
   std::unique_ptr<Comm> split(std::span<const std::vector<int>> groups) override;
 

@@ -26,7 +26,7 @@ double seconds_between(Request::Clock::time_point from, Request::Clock::time_poi
   return std::chrono::duration<double>(to - from).count();
 }
 
-GeneratorOptions complete(GeneratorOptions options, const Config& config) {
+GeneratorOptions complete(GeneratorOptions options, const Config& config, const Mesh& mesh) {
   check(options.max_batch_size >= 1 && options.max_batch_size <= 4096,
         "max_batch_size is {}; it has to be from 1 to 4096", options.max_batch_size);
   check(options.prefill_chunk >= 1 && options.prefill_chunk <= 65536,
@@ -34,6 +34,10 @@ GeneratorOptions complete(GeneratorOptions options, const Config& config) {
   check(options.max_length >= 0 && options.max_length <= config.max_position_embeddings,
         "max_length is {}; the model has {} positions", options.max_length,
         config.max_position_embeddings);
+  if (!options.steps_ahead)
+    options.steps_ahead = mesh.devices().front().type == DeviceType::kCuda ? 1 : 0;
+  check(*options.steps_ahead >= 0 && *options.steps_ahead < static_cast<int>(Engine::kMaxSteps),
+        "steps_ahead is {}; it has to be 0 or 1", *options.steps_ahead);
   if (options.max_length == 0)
     options.max_length = std::min(config.max_position_embeddings, kDefaultMaxLength);
   return options;
@@ -73,7 +77,7 @@ SlotSampling slot_sampling(const SamplingParams& params) {
 struct Generator::Impl {
   Impl(std::shared_ptr<Model::Impl> model_impl, const GeneratorOptions& wanted)
       : model(std::move(model_impl)),
-        options(complete(wanted, model->config)),
+        options(complete(wanted, model->config, model->team->mesh())),
         blocks(options.max_batch_size * kv_blocks(options.max_length)),
         scheduler(limits_of(options), blocks),
         engine(model, limits_of(options), blocks),
@@ -89,7 +93,9 @@ struct Generator::Impl {
   // The rest runs on `thread` alone.
   void work(std::stop_token stop);
   void admit_waiting();
-  void run_step();
+  void run_steps();
+  bool start_step();
+  void finish_step();
   void deliver(Request& request, std::int32_t id, std::span<const float> logits);
   void finish(Request& request, FinishReason reason, std::optional<std::string> error = {});
   void remove_done();
@@ -101,6 +107,9 @@ struct Generator::Impl {
   Scheduler scheduler;
   Engine engine;
   std::vector<RequestPtr> running;  // by no particular order
+  // Of the steps that were started and not yet finished: whom each logit row is for. A request that
+  // has ended since gets nothing.
+  std::deque<std::vector<RequestPtr>> started;
 
   std::mutex mutex;
   std::condition_variable_any changed;
@@ -151,12 +160,12 @@ void Generator::Impl::work(std::stop_token stop) {
   while (!stop.stop_requested()) {
     {
       std::unique_lock lock(mutex);
-      changed.wait(lock, stop, [&] { return !waiting.empty() || !running.empty(); });
+      changed.wait(lock, stop,
+                   [&] { return !waiting.empty() || !running.empty() || !started.empty(); });
     }
     admit_waiting();
-    if (running.empty()) continue;
     try {
-      run_step();
+      run_steps();
     } catch (const std::exception& error) {
       fail_running(error.what());
     }
@@ -189,29 +198,43 @@ void Generator::Impl::admit_waiting() {
   }
 }
 
-void Generator::Impl::run_step() {
+void Generator::Impl::run_steps() {
   for (const RequestPtr& request : running)
     if (request->cancelled) finish(*request, FinishReason::kCancelled);
   remove_done();
-  if (running.empty()) return;
+  const auto wanted = static_cast<std::size_t>(*options.steps_ahead) + 1;
+  while (started.size() < wanted && start_step()) {
+  }
+  if (!started.empty()) finish_step();
+}
 
+// False when there is nothing to do.
+bool Generator::Impl::start_step() {
   const StepInput step = scheduler.next_step();
-  const auto request_in = [&](std::int32_t slot) -> Request& {
-    return **std::find_if(running.begin(), running.end(),
-                          [&](const RequestPtr& request) { return request->slot == slot; });
-  };
+  if (step.slots.empty()) return false;
+  std::vector<RequestPtr> receivers;
   bool with_logits = false;
-  for (std::int32_t row : step.logit_rows)
-    with_logits |=
-        request_in(step.slots[static_cast<std::size_t>(row)]).params.logprobs.has_value();
+  for (std::int32_t row : step.logit_rows) {
+    const std::int32_t slot = step.slots[static_cast<std::size_t>(row)];
+    receivers.push_back(*std::find_if(running.begin(), running.end(),
+                                      [&](const RequestPtr& r) { return r->slot == slot; }));
+    with_logits |= receivers.back()->params.logprobs.has_value();
+  }
+  engine.start(step, with_logits);
+  started.push_back(std::move(receivers));
+  return true;
+}
 
-  const StepOutput& output = engine.step(step, with_logits);
-  scheduler.finish_step(step);
+void Generator::Impl::finish_step() {
+  const StepOutput output = engine.finish();
+  const std::vector<RequestPtr> receivers = std::move(started.front());
+  started.pop_front();
   const auto vocab_size = static_cast<std::size_t>(model->config.vocab_size);
-  for (std::size_t i = 0; i < step.logit_rows.size(); ++i) {
-    Request& request = request_in(step.slots[static_cast<std::size_t>(step.logit_rows[i])]);
+  for (std::size_t i = 0; i < receivers.size(); ++i) {
+    Request& request = *receivers[i];
+    if (request.slot < 0) continue;
     std::span<const float> logits;
-    if (request.params.logprobs) logits = {&output.logits[i * vocab_size], vocab_size};
+    if (request.params.logprobs) logits = output.logits.subspan(i * vocab_size, vocab_size);
     deliver(request, output.ids[i], logits);
   }
 }
@@ -273,6 +296,7 @@ void Generator::Impl::remove_done() {
 
 // The ranks' state of running sequences is lost; waiting ones are not affected.
 void Generator::Impl::fail_running(const std::string& error) {
+  started.clear();
   for (const RequestPtr& request : running)
     if (request->slot >= 0) finish(*request, FinishReason::kCancelled, error);
 }

@@ -17,7 +17,7 @@ Scheduler::Scheduler(const BatchLimits& limits, std::int64_t num_blocks)
 std::optional<std::int32_t> Scheduler::admit(
     std::vector<std::int32_t> prompt, std::int64_t max_length, const SlotSampling& sampling,
     std::vector<std::pair<std::int32_t, float>> logit_bias) {
-  check(!prompt.empty() && static_cast<std::int64_t>(prompt.size()) <= max_length &&
+  check(!prompt.empty() && static_cast<std::int64_t>(prompt.size()) < max_length &&
             max_length <= limits_.max_length,
         "a sequence of {} prompt tokens and at most {} tokens does not fit slots of {}",
         prompt.size(), max_length, limits_.max_length);
@@ -31,6 +31,7 @@ std::optional<std::int32_t> Scheduler::admit(
   sequence = Sequence{};
   sequence.active = true;
   sequence.length = static_cast<std::int64_t>(prompt.size());
+  sequence.max_length = max_length;
   sequence.sampling = sampling;
   sequence.biased = !logit_bias.empty();
   sequence.order = admitted_++;
@@ -59,7 +60,7 @@ StepInput Scheduler::next_step() {
   std::vector<std::int32_t> prefilling, decoding;
   for (std::size_t slot = 0; slot < sequences_.size(); ++slot) {
     const Sequence& sequence = sequences_[slot];
-    if (!sequence.active) continue;
+    if (!sequence.active || sequence.length >= sequence.max_length) continue;
     (sequence.length - sequence.cached > 1 ? prefilling : decoding)
         .push_back(static_cast<std::int32_t>(slot));
   }
@@ -69,6 +70,7 @@ StepInput Scheduler::next_step() {
   last_was_prefill_ = prefill;
   if (!prefill) {
     for (std::int32_t slot : decoding) add_rows(step, slot, 1);
+    account_for(step);
     return step;
   }
   std::sort(prefilling.begin(), prefilling.end(), [&](std::int32_t a, std::int32_t b) {
@@ -80,6 +82,7 @@ StepInput Scheduler::next_step() {
     const std::int64_t room = limits_.max_rows - static_cast<std::int64_t>(step.slots.size());
     add_rows(step, slot, std::min(room, sequence.length - sequence.cached));
   }
+  account_for(step);
   return step;
 }
 
@@ -99,7 +102,7 @@ void Scheduler::add_rows(StepInput& step, std::int32_t slot, std::int64_t count)
       sampling.temperature > 0 && (sampling.top_k > 0 || sampling.top_p < 1 || sampling.min_p > 0);
 }
 
-void Scheduler::finish_step(const StepInput& step) {
+void Scheduler::account_for(const StepInput& step) {
   for (std::int32_t slot : step.slots) ++sequences_[static_cast<std::size_t>(slot)].cached;
   for (std::int32_t row : step.logit_rows)
     ++sequences_[static_cast<std::size_t>(step.slots[static_cast<std::size_t>(row)])].length;

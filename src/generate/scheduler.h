@@ -25,16 +25,15 @@ class Scheduler {
   void release(std::int32_t slot);
 
   bool idle() const;  // no sequence has a slot
-  // The next step; at least one row unless idle.
+  // The next step, as if the ones before it were done: their rows' keys and values cached, and one
+  // more token for each logit row. No rows when every sequence is complete.
   StepInput next_step();
-  // The step is done: its rows' keys and values are cached, and each logit row's sequence has one
-  // more token.
-  void finish_step(const StepInput& step);
 
  private:
   struct Sequence {
     bool active = false;
-    std::int64_t length = 0;  // tokens known
+    std::int64_t length = 0;  // tokens, after the steps so far
+    std::int64_t max_length = 0;
     std::int64_t cached = 0;  // positions whose keys and values are in the cache
     SlotSampling sampling;
     bool biased = false;
@@ -43,6 +42,7 @@ class Scheduler {
   };
 
   void add_rows(StepInput& step, std::int32_t slot, std::int64_t count);
+  void account_for(const StepInput& step);
 
   BatchLimits limits_;
   std::vector<Sequence> sequences_;  // by slot

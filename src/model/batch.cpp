@@ -15,11 +15,7 @@ Batch::Batch(Rank& rank, const BatchLimits& limits) : rank_(rank), limits_(limit
   sampling_ = allocate(DType::kUInt8, {slots, sizeof(SlotSampling)});
   bias_ids_ = allocate(DType::kInt32, {slots, kMaxLogitBias});
   bias_values_ = allocate(DType::kFloat32, {slots, kMaxLogitBias});
-  slots_ = allocate(DType::kInt32, {limits.max_rows});
-  positions_ = allocate(DType::kInt32, {limits.max_rows});
-  logit_rows_ = allocate(DType::kInt32, {limits.max_logit_rows});
-  logit_slots_ = allocate(DType::kInt32, {limits.max_logit_rows});
-  logit_positions_ = allocate(DType::kInt32, {limits.max_logit_rows});
+  step_ = allocate(DType::kInt32, {2 * limits.max_rows + 3 * limits.max_logit_rows});
 }
 
 void Batch::upload(const StepInput& input) {
@@ -45,11 +41,18 @@ void Batch::upload(const StepInput& input) {
   }
   rows_ = static_cast<std::int64_t>(rows);
   num_logit_rows_ = static_cast<std::int64_t>(input.logit_rows.size());
-  upload_values(slots_, input.slots);
-  upload_values(positions_, input.positions);
-  upload_values(logit_rows_, input.logit_rows);
-  upload_values(logit_slots_, logit_slots);
-  upload_values(logit_positions_, logit_positions);
+  std::vector<std::int32_t> step;
+  const auto append = [&](const std::vector<std::int32_t>& values) {
+    step.insert(step.end(), values.begin(), values.end());
+  };
+  append(input.slots);
+  append(input.positions);
+  append(input.logit_rows);
+  append(logit_slots);
+  append(logit_positions);
+  const auto count = static_cast<std::int64_t>(step.size());
+  rank_.ops().upload(step_.tensor.rows(0, count),
+                     Tensor{step.data(), DType::kInt32, {count}, Device{}});
 }
 
 void Batch::admit(const Admission& admission) {
@@ -83,13 +86,6 @@ void Batch::admit(const Admission& admission) {
   upload_row(bias_values_, admission.slot, bias_values.data(), sampling.num_bias);
 }
 
-void Batch::upload_values(const OwnedTensor& destination, const std::vector<std::int32_t>& values) {
-  const auto count = static_cast<std::int64_t>(values.size());
-  rank_.ops().upload(
-      destination.tensor.rows(0, count),
-      Tensor{const_cast<std::int32_t*>(values.data()), DType::kInt32, {count}, Device{}});
-}
-
 // The first `count` elements of a row of a matrix.
 void Batch::upload_row(const OwnedTensor& destination, std::int64_t row, const void* data,
                        std::int64_t count) {
@@ -98,16 +94,20 @@ void Batch::upload_row(const OwnedTensor& destination, std::int64_t row, const v
   rank_.ops().upload(target, Tensor{const_cast<void*>(data), target.dtype, {count}, Device{}});
 }
 
+// `count` values of the step from its place `begin`.
+Tensor Batch::part(std::int64_t begin, std::int64_t count) const {
+  return step_.tensor.rows(begin, begin + count);
+}
+
 BatchView Batch::view() const {
-  return {rows_, positions_.tensor.rows(0, rows_), slots_.tensor.rows(0, rows_),
-          block_tables_.tensor};
+  return {rows_, part(rows_, rows_), part(0, rows_), block_tables_.tensor};
 }
 
 SamplingView Batch::sampling() const {
   SamplingView view;
   view.rows = num_logit_rows_;
-  view.slots = logit_slots_.tensor.rows(0, num_logit_rows_);
-  view.positions = logit_positions_.tensor.rows(0, num_logit_rows_);
+  view.slots = part(2 * rows_ + num_logit_rows_, num_logit_rows_);
+  view.positions = part(2 * rows_ + 2 * num_logit_rows_, num_logit_rows_);
   view.tokens = tokens_.tensor;
   view.parameters = sampling_.tensor;
   view.bias_ids = bias_ids_.tensor;
@@ -115,6 +115,6 @@ SamplingView Batch::sampling() const {
   return view;
 }
 
-Tensor Batch::logit_rows() const { return logit_rows_.tensor.rows(0, num_logit_rows_); }
+Tensor Batch::logit_rows() const { return part(2 * rows_, num_logit_rows_); }
 
 }  // namespace lockstep

@@ -62,7 +62,7 @@ class Batch {
 
  private:
   void admit(const Admission& admission);
-  void upload_values(const OwnedTensor& destination, const std::vector<std::int32_t>& values);
+  Tensor part(std::int64_t begin, std::int64_t count) const;
   void upload_row(const OwnedTensor& destination, std::int64_t row, const void* data,
                   std::int64_t count);
 
@@ -74,13 +74,9 @@ class Batch {
   OwnedTensor sampling_;      // [max_batch_size, sizeof(SlotSampling)] uint8
   OwnedTensor bias_ids_;      // [max_batch_size, kMaxLogitBias] int32
   OwnedTensor bias_values_;   // [max_batch_size, kMaxLogitBias] float32
-  // By row of the step.
-  OwnedTensor slots_;      // [max_rows] int32
-  OwnedTensor positions_;  // [max_rows] int32
-  // By logit row.
-  OwnedTensor logit_rows_;       // [max_logit_rows] int32
-  OwnedTensor logit_slots_;      // [max_logit_rows] int32
-  OwnedTensor logit_positions_;  // [max_logit_rows] int32
+  // The step, so that it takes one copy: slots [rows], positions [rows], logit rows [logit rows],
+  // their slots [logit rows], their positions [logit rows]; int32.
+  OwnedTensor step_;
   std::int64_t rows_ = 0;
   std::int64_t num_logit_rows_ = 0;
 };

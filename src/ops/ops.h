@@ -94,6 +94,19 @@ struct SamplingView {
   Tensor bias_values;  // [slots, kMaxLogitBias] float32
 };
 
+// A copy from the device that nobody has to wait for. ready() may be called from any thread.
+class Download {
+ public:
+  virtual ~Download() = default;
+  // Enqueues a copy of `source`, which may be empty; the copy before it has been waited for.
+  virtual void start(const Tensor& source) = 0;
+  // Whether the copy, and with it everything enqueued before it, is done. Throws Error when
+  // something of that failed.
+  virtual bool ready() = 0;
+  // What was copied, in host memory; valid until the next start().
+  virtual const void* data() const = 0;
+};
+
 // Runs pieces of work that are repeated often. A piece enqueues the same operations with the same
 // tensors each time that it is run under one key; on a GPU it is recorded as a graph and replayed.
 class Recorder {
@@ -108,6 +121,9 @@ class Ops {
 
   // For work on this device alone; not to outlive it, nor the tensors of what it recorded.
   virtual std::unique_ptr<Recorder> make_recorder() = 0;
+
+  // For copies from this device alone; not to outlive it.
+  virtual std::unique_ptr<Download> make_download() = 0;
 
   // Waits until everything that was enqueued is done. Throws Error when something of it failed.
   virtual void synchronize() = 0;

@@ -175,20 +175,22 @@ TEST(GeneratorCompany, CallersOfSeveralThreadsGetWhatTheyGetAlone) {
   for (int i = 0; i < kCallers * kRequests; ++i)
     alone.push_back(single.generate(prompt(i), params(i)).text);
 
-  Generator shared(model, {.max_batch_size = 3, .prefill_chunk = 4});
-  std::vector<std::string> together(alone.size());
-  {
-    std::vector<std::jthread> callers;
-    for (int caller = 0; caller < kCallers; ++caller)
-      callers.emplace_back([&, caller] {
-        for (int i = caller; i < kCallers * kRequests; i += kCallers) {
-          { TokenStream given_up = shared.stream(prompt(i), params(i)); }
-          for (const Token& token : shared.stream(prompt(i), params(i)))
-            together[static_cast<std::size_t>(i)] += token.text;
-        }
-      });
+  for (int steps_ahead : {0, 1}) {
+    Generator shared(model, {.max_batch_size = 3, .prefill_chunk = 4, .steps_ahead = steps_ahead});
+    std::vector<std::string> together(alone.size());
+    {
+      std::vector<std::jthread> callers;
+      for (int caller = 0; caller < kCallers; ++caller)
+        callers.emplace_back([&, caller] {
+          for (int i = caller; i < kCallers * kRequests; i += kCallers) {
+            { TokenStream given_up = shared.stream(prompt(i), params(i)); }
+            for (const Token& token : shared.stream(prompt(i), params(i)))
+              together[static_cast<std::size_t>(i)] += token.text;
+          }
+        });
+    }
+    EXPECT_EQ(together, alone);
   }
-  EXPECT_EQ(together, alone);
 }
 
 TEST(GeneratorCompany, TwoGeneratorsOfOneModel) {
@@ -268,16 +270,19 @@ TEST(GeneratorErrors, BadParamsAreNamed) {
   EXPECT_THAT(options_error({.max_length = -1}), HasSubstr("max_length is -1"));
   EXPECT_THAT(options_error({.max_length = 129}), HasSubstr("the model has 128 positions"));
   EXPECT_THAT(options_error({.prefill_chunk = 0}), HasSubstr("prefill_chunk is 0"));
+  EXPECT_THAT(options_error({.steps_ahead = 2}), HasSubstr("steps_ahead is 2"));
+  EXPECT_THAT(options_error({.steps_ahead = -1}), HasSubstr("steps_ahead is -1"));
 }
 
-class FailingRankTest : public testing::TestWithParam<int> {};
+class FailingRankTest : public testing::TestWithParam<std::tuple<int, int>> {};
 
 // Token 50's embedding is no number, and so is what follows from it.
 TEST_P(FailingRankTest, EveryRunningRequestGetsTheErrorAndTheNextOnesDoNot) {
   constexpr std::int32_t kPoison = 50;
   TinyModel tiny;
   tiny.poison_embedding(kPoison);
-  const Model model = tiny.load(GetParam());
+  const auto [ranks, steps_ahead] = GetParam();
+  const Model model = tiny.load(ranks);
   SamplingParams params = greedy(80);
   params.logit_bias = {{kPoison, -INFINITY}};
   Ids prompt = some_ids(20);
@@ -285,7 +290,7 @@ TEST_P(FailingRankTest, EveryRunningRequestGetsTheErrorAndTheNextOnesDoNot) {
   Ids poisoned = prompt;
   poisoned.back() = kPoison;
 
-  Generator generator(model, {.max_batch_size = 2});
+  Generator generator(model, {.max_batch_size = 2, .steps_ahead = steps_ahead});
   const Ids alone = ids_of(generator.generate(prompt, params));
   ASSERT_EQ(alone.size(), 80u);
   const char* const expected =
@@ -310,7 +315,8 @@ TEST_P(FailingRankTest, EveryRunningRequestGetsTheErrorAndTheNextOnesDoNot) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Ranks, FailingRankTest, testing::Values(1, 2, 4, 8));
+INSTANTIATE_TEST_SUITE_P(Ranks, FailingRankTest,
+                         testing::Combine(testing::Values(1, 2, 4, 8), testing::Values(0, 1)));
 
 }  // namespace
 }  // namespace lockstep::test

@@ -41,6 +41,48 @@ TEST(Generator, TheFirstTokenIsTheModelsMostProbable) {
   }
 }
 
+// Ends of all kinds, more requests than slots, and one slot after the other reused.
+TEST(Generator, StepsAheadChangeNothing) {
+  TinyModel tiny;
+  tiny.add_tokenizer();
+  const Model model = tiny.load(2);
+  const auto params = [](int i) {
+    SamplingParams params = drawn(1 + 7 * i % 40, static_cast<std::uint64_t>(i));
+    if (i % 2 == 0) params.ignore_eos = false;
+    if (i % 3 == 0) params.stop_token_ids = {tiny_id("a"), tiny_id("b"), tiny_id("c")};
+    if (i % 4 == 0) params.logprobs = 3;
+    if (i % 5 == 0) params.stop = {"d", "e"};
+    if (i % 6 == 0) params.repetition_penalty = 1.3f;
+    if (i % 7 == 0) params.top_k = 20;
+    return params;
+  };
+  const auto run = [&](int steps_ahead) {
+    Generator generator(model,
+                        {.max_batch_size = 3, .prefill_chunk = 5, .steps_ahead = steps_ahead});
+    std::vector<TokenStream> streams;
+    for (int i = 0; i < 40; ++i)
+      streams.push_back(generator.stream(some_ids(1 + i % 13, i), params(i)));
+    std::vector<Completion> completions;
+    for (TokenStream& stream : streams) completions.push_back(stream.completion());
+    return completions;
+  };
+  const std::vector<Completion> expected = run(0), found = run(1);
+  std::set<FinishReason> reasons;
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    SCOPED_TRACE(i);
+    reasons.insert(expected[i].finish_reason);
+    EXPECT_EQ(found[i].text, expected[i].text);
+    EXPECT_EQ(found[i].finish_reason, expected[i].finish_reason);
+    EXPECT_EQ(found[i].stop_string, expected[i].stop_string);
+    ASSERT_EQ(ids_of(found[i]), ids_of(expected[i]));
+    for (std::size_t t = 0; t < expected[i].tokens.size(); ++t) {
+      EXPECT_EQ(found[i].tokens[t].logprob, expected[i].tokens[t].logprob);
+      EXPECT_EQ(found[i].tokens[t].top_logprobs.size(), expected[i].tokens[t].top_logprobs.size());
+    }
+  }
+  EXPECT_EQ(reasons.size(), 2u);
+}
+
 TEST(Generator, LogprobsAreThoseOfTheGoldenLogits) {
   const auto file = golden_model("llama") / "expected.safetensors";
   const auto ids = read_tensor<std::int32_t>(file, "input_ids");

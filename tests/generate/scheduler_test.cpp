@@ -25,12 +25,6 @@ std::optional<std::int32_t> admit(Scheduler& scheduler, std::int64_t prompt_leng
   return scheduler.admit(Ids(static_cast<std::size_t>(prompt_length), 7), max_length, sampling, {});
 }
 
-StepInput run(Scheduler& scheduler) {
-  StepInput step = scheduler.next_step();
-  scheduler.finish_step(step);
-  return step;
-}
-
 TEST(Scheduler, StartsIdle) {
   Scheduler scheduler(kLimits, 16);
   EXPECT_TRUE(scheduler.idle());
@@ -42,7 +36,7 @@ TEST(Scheduler, APromptIsWorkedOnInChunksThenTokenByToken) {
   ASSERT_EQ(admit(scheduler, 23, 30), 0);
   EXPECT_FALSE(scheduler.idle());
 
-  StepInput step = run(scheduler);
+  StepInput step = scheduler.next_step();
   ASSERT_EQ(step.admissions.size(), 1u);
   EXPECT_EQ(step.admissions[0].tokens, Ids(23, 7));
   EXPECT_EQ(step.admissions[0].blocks.size(), 2u);
@@ -50,17 +44,17 @@ TEST(Scheduler, APromptIsWorkedOnInChunksThenTokenByToken) {
   EXPECT_THAT(step.positions, ElementsAre(0, 1, 2, 3, 4, 5, 6, 7, 8, 9));
   EXPECT_THAT(step.logit_rows, IsEmpty());
 
-  step = run(scheduler);
+  step = scheduler.next_step();
   EXPECT_THAT(step.admissions, IsEmpty());
   EXPECT_EQ(step.positions.front(), 10);
   EXPECT_THAT(step.logit_rows, IsEmpty());
 
-  step = run(scheduler);
+  step = scheduler.next_step();
   EXPECT_THAT(step.positions, ElementsAre(20, 21, 22));
   EXPECT_THAT(step.logit_rows, ElementsAre(2));
 
   for (int position = 23; position < 29; ++position) {
-    step = run(scheduler);
+    step = scheduler.next_step();
     EXPECT_THAT(step.positions, ElementsAre(position));
     EXPECT_THAT(step.logit_rows, ElementsAre(0));
   }
@@ -69,10 +63,27 @@ TEST(Scheduler, APromptIsWorkedOnInChunksThenTokenByToken) {
 TEST(Scheduler, APromptOfOneTokenIsOneStep) {
   Scheduler scheduler(kLimits, 16);
   admit(scheduler, 1, 2);
-  const StepInput step = run(scheduler);
+  const StepInput step = scheduler.next_step();
   EXPECT_EQ(step.admissions.size(), 1u);
   EXPECT_THAT(step.positions, ElementsAre(0));
   EXPECT_THAT(step.logit_rows, ElementsAre(0));
+}
+
+TEST(Scheduler, ACompleteSequenceGetsNoRows) {
+  Scheduler scheduler(kLimits, 16);
+  admit(scheduler, 2, 3);
+  EXPECT_EQ(scheduler.next_step().slots.size(), 2u);
+  EXPECT_THAT(scheduler.next_step().slots, IsEmpty());
+  EXPECT_FALSE(scheduler.idle());
+  admit(scheduler, 2, 4);
+  const StepInput step = scheduler.next_step();
+  EXPECT_EQ(step.slots, Ids(2, 1));
+  EXPECT_EQ(step.admissions.size(), 1u);
+  EXPECT_EQ(scheduler.next_step().slots, Ids(1, 1));
+  EXPECT_THAT(scheduler.next_step().slots, IsEmpty());
+  scheduler.release(0);
+  scheduler.release(1);
+  EXPECT_TRUE(scheduler.idle());
 }
 
 TEST(Scheduler, SeveralPromptsShareAStepInTheOrderOfTheirAdmission) {
@@ -80,14 +91,14 @@ TEST(Scheduler, SeveralPromptsShareAStepInTheOrderOfTheirAdmission) {
   admit(scheduler, 4, 8);
   admit(scheduler, 8, 20);
   admit(scheduler, 3, 8);
-  StepInput step = run(scheduler);
+  StepInput step = scheduler.next_step();
   EXPECT_THAT(step.slots, ElementsAre(0, 0, 0, 0, 1, 1, 1, 1, 1, 1));
   EXPECT_THAT(step.positions, ElementsAre(0, 1, 2, 3, 0, 1, 2, 3, 4, 5));
   EXPECT_THAT(step.logit_rows, ElementsAre(3));
 
   scheduler.release(0);
   ASSERT_EQ(admit(scheduler, 5, 8), 0);  // the lowest slot, but the latest admission
-  step = run(scheduler);
+  step = scheduler.next_step();
   EXPECT_THAT(step.slots, ElementsAre(1, 1, 2, 2, 2, 0, 0, 0, 0, 0));
   EXPECT_THAT(step.positions, ElementsAre(6, 7, 0, 1, 2, 0, 1, 2, 3, 4));
   EXPECT_THAT(step.logit_rows, ElementsAre(1, 4, 9));
@@ -96,28 +107,28 @@ TEST(Scheduler, SeveralPromptsShareAStepInTheOrderOfTheirAdmission) {
 TEST(Scheduler, PromptsAndNewTokensTakeTurns) {
   Scheduler scheduler(kLimits, 16);
   admit(scheduler, 2, 60);
-  run(scheduler);
+  scheduler.next_step();
   admit(scheduler, 40, 60);  // four chunks
   for (int turn = 0; turn < 4; ++turn) {
     // The prompt waited; whoever generates waits at most one step, too.
-    StepInput step = run(scheduler);
+    StepInput step = scheduler.next_step();
     const bool prefill_first = step.slots.front() == 1;
-    StepInput other = run(scheduler);
+    StepInput other = scheduler.next_step();
     if (prefill_first) std::swap(step, other);
     EXPECT_EQ(step.slots, Ids(1, 0));
     EXPECT_EQ(other.slots, Ids(10, 1));
   }
-  EXPECT_THAT(run(scheduler).slots, ElementsAre(0, 1));
+  EXPECT_THAT(scheduler.next_step().slots, ElementsAre(0, 1));
 }
 
 TEST(Scheduler, AStreamOfNewPromptsStarvesNobody) {
   Scheduler scheduler(kLimits, 16);
   admit(scheduler, 2, 64);
-  run(scheduler);
+  scheduler.next_step();
   int decoded = 0;
   for (int i = 0; i < 40; ++i) {
     const auto slot = admit(scheduler, 30, 31);
-    const StepInput step = run(scheduler);
+    const StepInput step = scheduler.next_step();
     decoded += step.slots == Ids(1, 0);
     if (slot) scheduler.release(*slot);
   }
@@ -141,7 +152,7 @@ TEST(Scheduler, BlocksAreOnesOwnAndComeBack) {
     ASSERT_EQ(admit(scheduler, 2, 16), 2);  // the last one
     std::set<std::int32_t> blocks;
     std::size_t count = 0;
-    for (const Admission& admission : run(scheduler).admissions) {
+    for (const Admission& admission : scheduler.next_step().admissions) {
       blocks.insert(admission.blocks.begin(), admission.blocks.end());
       count += admission.blocks.size();
     }
@@ -159,7 +170,7 @@ TEST(Scheduler, WhoIsReleasedBeforeTheFirstStepLeavesNothing) {
   admit(scheduler, 5, 64);
   scheduler.release(0);
   ASSERT_EQ(admit(scheduler, 3, 64), 0);
-  const StepInput step = run(scheduler);
+  const StepInput step = scheduler.next_step();
   ASSERT_EQ(step.admissions.size(), 1u);
   EXPECT_EQ(step.admissions[0].tokens.size(), 3u);
   EXPECT_THAT(step.positions, ElementsAre(0, 1, 2));
@@ -201,6 +212,7 @@ TEST(Scheduler, WhatCanNeverFitIsAnError) {
   Scheduler scheduler(kLimits, 16);
   EXPECT_THAT(error_of([&] { admit(scheduler, 2, 65); }), HasSubstr("does not fit slots of 64"));
   EXPECT_THAT(error_of([&] { admit(scheduler, 9, 8); }), HasSubstr("9 prompt tokens"));
+  EXPECT_THAT(error_of([&] { admit(scheduler, 8, 8); }), HasSubstr("8 prompt tokens"));
   EXPECT_THAT(error_of([&] { admit(scheduler, 0, 8); }), HasSubstr("0 prompt tokens"));
   EXPECT_THAT(error_of([&] { scheduler.release(1); }), HasSubstr("slot 1 is free already"));
 }

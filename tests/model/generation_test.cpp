@@ -101,8 +101,8 @@ TEST(Generation, EqualsTransformersStepByStep) {
                                        ids.begin() + static_cast<std::ptrdiff_t>(sequence.step));
       step.admissions.push_back(sequence.admission);
     }
-    const StepOutput& output = engine.step(step, false);
-    scheduler.finish_step(step);
+    engine.start(step, false);
+    const StepOutput output = engine.finish();
     for (std::size_t i = 0; i < step.logit_rows.size(); ++i) {
       const std::int32_t slot = step.slots[static_cast<std::size_t>(step.logit_rows[i])];
       Running& sequence = running.at(slot);

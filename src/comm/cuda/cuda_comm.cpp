@@ -183,6 +183,8 @@ class CudaComm final : public Comm {
     host_.abort(reason);
   }
 
+  void throw_if_aborted() const override { group_->throw_if_aborted(); }
+
   void reset() override {}  // what a GPU was doing when its group was aborted cannot be undone
 
   std::unique_ptr<Comm> split(std::span<const std::vector<int>>) override {

@@ -56,6 +56,7 @@ struct Rotations {
 class CpuOps final : public Ops {
  public:
   std::unique_ptr<Recorder> make_recorder() override;
+  std::unique_ptr<Download> make_download() override;
   void synchronize() override {}
   DType activation_dtype(DType) const override { return DType::kFloat32; }
   Buffer allocate(std::size_t bytes) override;

@@ -85,6 +85,43 @@ void CudaOps::download(const Tensor& host, const Tensor& source) {
   synchronize();
 }
 
+std::unique_ptr<Download> CudaOps::make_download() {
+  class PinnedCopy final : public Download {
+   public:
+    explicit PinnedCopy(cudaStream_t stream) : stream_(stream) {
+      check_cuda(cudaEventCreateWithFlags(&done_, cudaEventDisableTiming));
+    }
+    ~PinnedCopy() override {
+      cudaStreamSynchronize(stream_);
+      cudaEventDestroy(done_);
+    }
+
+    void start(const Tensor& source) override {
+      const std::size_t bytes = source.bytes();
+      if (bytes > host_.bytes()) host_ = allocate_pinned(bytes);
+      if (bytes > 0)
+        check_cuda(
+            cudaMemcpyAsync(host_.data(), source.data, bytes, cudaMemcpyDeviceToHost, stream_));
+      check_cuda(cudaEventRecord(done_, stream_));
+    }
+
+    bool ready() override {
+      const cudaError_t status = cudaEventQuery(done_);
+      if (status == cudaErrorNotReady) return false;
+      check_cuda(status);
+      return true;
+    }
+
+    const void* data() const override { return host_.data(); }
+
+   private:
+    const cudaStream_t stream_;
+    cudaEvent_t done_ = nullptr;
+    Buffer host_;
+  };
+  return std::make_unique<PinnedCopy>(stream_);
+}
+
 void CudaOps::synchronize() { check_cuda(cudaStreamSynchronize(stream_)); }
 
 }  // namespace lockstep::cuda

@@ -31,6 +31,7 @@ class CudaOps final : public Ops {
   int num_multiprocessors() const { return num_multiprocessors_; }
 
   std::unique_ptr<Recorder> make_recorder() override;
+  std::unique_ptr<Download> make_download() override;
   void synchronize() override;
   DType activation_dtype(DType weights) const override { return weights; }
   Buffer allocate(std::size_t bytes) override;
