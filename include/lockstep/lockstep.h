@@ -1,4 +1,5 @@
-// Everything that a program needs.
+/// @file
+/// Everything that a program needs.
 #pragma once
 
 #include "lockstep/error.h"
@@ -8,3 +9,7 @@
 #include "lockstep/sampling.h"
 #include "lockstep/spmd.h"
 #include "lockstep/tensor.h"
+#include "lockstep/version.h"
+
+/// Tensor-parallel text generation: one language model on several devices at once.
+namespace lockstep {}

@@ -1,4 +1,5 @@
-// Loading a model onto a mesh.
+/// @file
+/// Loading a model onto a mesh.
 #pragma once
 
 #include <cstdint>
@@ -6,53 +7,66 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 
+#include "lockstep/export.h"
 #include "lockstep/mesh.h"
 #include "lockstep/sampling.h"
 #include "lockstep/tensor.h"
 
 namespace lockstep {
 
+/// How load_model() loads.
 struct LoadOptions {
-  // What weights and KV cache are kept as: float32, bfloat16, float16. Unset: as the checkpoint;
-  // float16 for quantized ones.
+  /// What weights and KV cache are kept as: float32, bfloat16, float16. Unset: as the checkpoint;
+  /// float16 for quantized ones.
   std::optional<DType> dtype;
-  // Seeded random weights from a config.json alone, the same values for every mesh.
+  /// Seeded random weights from a config.json alone, the same values for every mesh.
   bool dummy_weights = false;
+  /// Seed of dummy_weights.
   std::uint64_t dummy_seed = 0;
-  // GPUs: prompts, too, have the same bits on any number of ranks, which makes them slower. On the
-  // CPU they always have.
+  /// GPUs: prompts, too, have the same bits on any number of ranks, which makes them slower. On the
+  /// CPU they always have.
   bool deterministic = false;
-  // Overlay SamplingParams' defaults by the model's generation_config.json.
+  /// Overlay SamplingParams' defaults by the model's generation_config.json.
   bool use_generation_config = true;
-  // Called with bytes of weights in place and of all weights, over all ranks; from any rank's
-  // thread, one at a time.
+  /// Called with bytes of weights in place and of all weights, over all ranks; from any rank's
+  /// thread, one at a time. What it throws makes the loading fail.
   std::function<void(std::uint64_t done, std::uint64_t total)> progress;
 };
 
-// A model's weights, sharded over running ranks, and its tokenizer. A handle: copies share the
-// model, which lives as long as the last of them. Thread-safe.
-class Model {
+/// A model's weights, sharded over running ranks, and its tokenizer. A handle: copies share the
+/// model, which lives as long as the last of them. Thread-safe.
+class LOCKSTEP_API Model {
  public:
+  /// The devices that hold the model.
   const Mesh& mesh() const;
+  /// What weights and KV cache are kept as.
   DType dtype() const;
+  /// Number of token ids: they are from 0 to vocab_size() - 1.
   std::int64_t vocab_size() const;
-  std::int64_t max_length() const;  // positions that the model was made for
+  /// Positions that the model was made for: tokens of a prompt and its output together.
+  std::int64_t max_length() const;
+  /// Whether prompts can be text; without a tokenizer they are token ids.
   bool has_tokenizer() const;
-  // SamplingParams' defaults, overlaid by the model's generation_config.json.
+  /// SamplingParams' defaults, overlaid by the model's generation_config.json.
   const SamplingParams& default_sampling() const;
 
+  /// What a handle shares. For code within Lockstep.
   struct Impl;
+  /// For code within Lockstep: programs call load_model().
   explicit Model(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
+  /// For code within Lockstep.
   const std::shared_ptr<Impl>& impl() const { return impl_; }
 
  private:
   std::shared_ptr<Impl> impl_;
 };
 
-// Loads `path`, a directory with config.json and safetensors or a .gguf file; every rank reads its
-// own slices, all ranks at the same time. Throws Error naming file and tensor for anything wrong
-// with it.
-Model load_model(const std::string& path, const Mesh& mesh, const LoadOptions& options = {});
+/// Loads `path`, a directory with config.json and safetensors or a .gguf file; every rank reads its
+/// own slices, all ranks at the same time. Blocks until the weights are in place. Throws Error
+/// naming file and tensor for anything wrong with it, and for more ranks than query heads.
+LOCKSTEP_API Model load_model(const std::string& path, const Mesh& mesh,
+                              const LoadOptions& options = {});
 
 }  // namespace lockstep

@@ -10,6 +10,7 @@
 #include "cli/commands.h"
 #include "cli/interrupt.h"
 #include "cli/output.h"
+#include "lockstep/version.h"
 
 namespace lockstep::cli {
 namespace {

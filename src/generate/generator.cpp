@@ -74,7 +74,7 @@ SlotSampling slot_sampling(const SamplingParams& params) {
 
 }  // namespace
 
-struct Generator::Impl {
+struct LOCKSTEP_LOCAL Generator::Impl {
   Impl(std::shared_ptr<Model::Impl> model_impl, const GeneratorOptions& wanted)
       : model(std::move(model_impl)),
         options(complete(wanted, model->config, model->team->mesh())),

@@ -13,7 +13,7 @@
 
 namespace lockstep {
 
-struct Model::Impl {
+struct LOCKSTEP_LOCAL Model::Impl {
   Config config;
   ShardPlan plan;
   DType dtype = DType::kBFloat16;

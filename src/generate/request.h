@@ -17,7 +17,7 @@
 
 namespace lockstep {
 
-struct TokenStream::Request {
+struct LOCKSTEP_LOCAL TokenStream::Request {
   using Clock = std::chrono::steady_clock;
 
   // Set before submission, not changed afterwards.

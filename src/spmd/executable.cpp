@@ -22,7 +22,7 @@ void check_tensors(const std::vector<std::vector<Tensor>>& tensors, const char* 
 
 }  // namespace
 
-struct Executable::Impl {
+struct LOCKSTEP_LOCAL Executable::Impl {
   explicit Impl(std::shared_ptr<Team> its_team)
       : team(std::move(its_team)), steps(static_cast<std::size_t>(team->world_size())) {}
 
