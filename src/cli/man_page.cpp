@@ -6,6 +6,7 @@
 #include "cli/command_line.h"
 #include "cli/commands.h"
 #include "cli/output.h"
+#include "lockstep/version.h"
 
 namespace lockstep::cli {
 namespace {
