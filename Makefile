@@ -7,7 +7,7 @@ PROMPT ?= The capital of France, and the largest city in the country, is
 export TP TOKENS PROMPT
 
 .DEFAULT_GOAL := build
-.PHONY: build demo test test-gpu bench install format clean help
+.PHONY: build demo test test-gpu bench install docs format clean help
 
 build: ## Build the command, build/lockstep
 	@scripts/install-deps.sh build
@@ -35,8 +35,13 @@ bench: ## Build and run the micro-benchmarks
 	@scripts/demo-model.sh >/dev/null
 	@for program in build-dev/*_bench; do echo "$$program"; "$$program" || exit 1; done
 
-install: build ## Install the command below PREFIX (/usr/local)
+install: build ## Install the command and the library below PREFIX (/usr/local)
 	cmake --install build --prefix "$(PREFIX)"
+
+docs: ## Make the reference documentation, build/docs/html/index.html
+	@scripts/install-deps.sh ci
+	@cmake --preset release
+	@cmake --build --preset release --target docs
 
 format: ## Format every C++ file
 	@scripts/install-deps.sh ci

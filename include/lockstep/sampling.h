@@ -15,7 +15,7 @@ namespace lockstep {
 /// Names, defaults and meaning are those of vLLM's SamplingParams. Order of work on the logits:
 /// penalties and bias, temperature, min_p, top_k, top_p.
 struct SamplingParams {
-  /// Divides the logits; at least 0. 0 is greedy: always the most probable token.
+  /// Divides the logits; [0, 100]. 0 is greedy: always the most probable token.
   float temperature = 1.0f;
   /// Keep the most probable tokens that add up to this probability; (0, 1].
   float top_p = 1.0f;

@@ -142,7 +142,7 @@ typedef struct lockstep_logit_bias {
 /// penalties and bias, temperature, min_p, top_k, top_p.
 typedef struct lockstep_sampling_params {
   size_t struct_size;        ///< Set by the functions that fill in the struct.
-  float temperature;         ///< At least 0; 0: greedy. Default: 1.
+  float temperature;         ///< [0, 100]; 0: greedy. Default: 1.
   float top_p;               ///< Keep the most probable that add up to this; (0, 1]. Default: 1.
   int32_t top_k;             ///< Keep this many tokens; 0: all. Default: 0.
   float min_p;               ///< Keep those this times as probable as the best; [0, 1]. Default: 0.
