@@ -28,6 +28,14 @@ struct LoadOptions {
   /// GPUs: prompts, too, have the same bits on any number of ranks, which makes them slower. On the
   /// CPU they always have.
   bool deterministic = false;
+  /// Refuse a model that does not fit into the memory that is free, before anything is loaded, and
+  /// later generators that do not fit.
+  bool check_memory = true;
+  /// The Generator that is planned, as in GeneratorOptions: taken into account when memory is
+  /// checked. A batch of 0: none.
+  int planned_batch_size = 0;
+  /// Tokens of one sequence; 0: GeneratorOptions' default.
+  std::int64_t planned_length = 0;
   /// Overlay SamplingParams' defaults by the model's generation_config.json.
   bool use_generation_config = true;
   /// Called with bytes of weights in place and of all weights, over all ranks; from any rank's
@@ -65,7 +73,8 @@ class LOCKSTEP_API Model {
 
 /// Loads `path`, a directory with config.json and safetensors or a .gguf file; every rank reads its
 /// own slices, all ranks at the same time. Blocks until the weights are in place. Throws Error
-/// naming file and tensor for anything wrong with it, and for more ranks than query heads.
+/// naming file and tensor for anything wrong with it, for more ranks than query heads, and with the
+/// numbers when it does not fit into memory.
 LOCKSTEP_API Model load_model(const std::string& path, const Mesh& mesh,
                               const LoadOptions& options = {});
 

@@ -221,6 +221,10 @@ void add_bench(CLI::App& app, Run& run) {
       *app.add_subcommand("bench", "Prefill and decode speed against the hardware's floor");
   auto options = std::make_shared<BenchOptions>();
   BenchOptions& o = *options;
+  command.footer(
+      "Examples:\n"
+      "  lockstep bench -m model.gguf --tp 1,2,4 --batch 1,8\n"
+      "  lockstep bench -m bench/models/mistral-7b --load-format dummy --tp 4 --json");
   o.model.add_to(command);
   add_option(command, "--tp", o.tp, "Numbers of ranks to measure: 1,2,4", "TP")
       ->delimiter(',')

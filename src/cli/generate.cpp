@@ -166,10 +166,11 @@ void print_figures(const Model& model, const Completion& completion) {
 int run_generate(const GenerateOptions& options) {
   check_params(options);
   const std::vector<Prompt> prompts = read_prompts(options);
-  const Model model = load(options.model, options.tp, !options.no_generation_config);
-  const SamplingParams params = sampling_params(options, model.default_sampling());
   GeneratorOptions generator_options = options.generator;
   generator_options.max_batch_size = static_cast<int>(std::min<std::size_t>(prompts.size(), 64));
+  const Model model =
+      load(options.model, options.tp, !options.no_generation_config, &generator_options);
+  const SamplingParams params = sampling_params(options, model.default_sampling());
   Generator generator(model, generator_options);
 
   const Interrupt::Scope interrupt;

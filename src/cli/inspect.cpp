@@ -1,14 +1,17 @@
 // lockstep inspect: what is where. Reads headers only.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <map>
 #include <nlohmann/json.hpp>
-#include <regex>
 #include <vector>
 
 #include "checkpoint/checkpoint.h"
 #include "cli/commands.h"
 #include "cli/options.h"
+#include "cli/output.h"
+#include "cli/table.h"
+#include "generate/memory.h"
 #include "model/kv_cache.h"
 #include "sharding/loader.h"
 
@@ -37,18 +40,27 @@ const char* split_name(WeightSlice::Split split) {
   }
 }
 
-// One rank's sizes.
-struct RankFigures {
-  std::size_t weights;
-  std::size_t cache;
+// Tensors that a file holds in one format.
+struct Stored {
+  std::int64_t tensors = 0;
+  std::uint64_t bytes = 0;
 };
 
 struct Inspection {
   std::unique_ptr<Checkpoint> checkpoint;
   ShardPlan plan;
   DType dtype;
-  std::vector<RankFigures> figures;
+  std::int64_t length = 0;  // options.length, or what the model has positions for
+  std::uint64_t parameters = 0;
+  std::map<std::string, Stored> stored;  // by format
+  std::vector<RankMemory> needed;        // by rank, for one sequence of `length`
+  std::vector<std::uint64_t> per_token;  // bytes of the KV cache, by rank
+  std::string device;                    // "cpu x 4"
+  FreeMemory free;
+  std::int64_t longest = 0;  // tokens of one sequence that fit
 };
+
+constexpr std::int64_t kPrefillChunk = 512;  // GeneratorOptions' default
 
 Inspection inspect(const InspectOptions& options) {
   Inspection result;
@@ -58,32 +70,61 @@ Inspection inspect(const InspectOptions& options) {
   const Config& config = result.checkpoint->config();
   result.plan = infer_sharding(config, options.tp);
   result.dtype = load_options.dtype.value_or(config.dtype);
-  for (int rank = 0; rank < options.tp; ++rank) {
-    const RankShard& shard = result.plan.ranks[static_cast<std::size_t>(rank)];
-    result.figures.push_back(
-        {weight_bytes(config, result.plan, rank, result.dtype),
-         kv_cache_bytes(config, shard, kv_blocks(options.length), result.dtype)});
+  for (const TensorInfo& tensor : result.checkpoint->tensors()) {
+    result.parameters += static_cast<std::uint64_t>(tensor.shape.numel());
+    Stored& stored = result.stored[tensor.stored];
+    ++stored.tensors;
+    stored.bytes += tensor.stored_bytes;
   }
+  const Mesh mesh = options.model.mesh(options.tp);
+  const DeviceType type = mesh.devices().front().type;
+  result.length = std::min(options.length, config.max_position_embeddings);
+  const Workload workload{1, result.length, kPrefillChunk};
+  result.needed = memory_needed(config, result.plan, result.dtype, type, workload);
+  for (const RankShard& shard : result.plan.ranks)
+    result.per_token.push_back(kv_cache_bytes(config, shard, 1, result.dtype) / kKvBlockSize);
+  result.device = to_string(mesh);
+  result.free = free_memory(type, options.tp);
+  result.longest = longest_that_fits(config, result.plan, result.dtype, workload, result.free);
   return result;
 }
+
+// How much more the largest rank holds than the mean of all.
+double imbalance(const Inspection& inspection) {
+  double largest = 0, sum = 0;
+  for (const RankMemory& rank : inspection.needed) {
+    largest = std::max(largest, static_cast<double>(rank.weights));
+    sum += static_cast<double>(rank.weights);
+  }
+  return largest / (sum / static_cast<double>(inspection.needed.size())) - 1;
+}
+
+std::string bytes_text(std::uint64_t bytes) { return format_bytes(static_cast<double>(bytes)); }
 
 void print_json(const InspectOptions& options, const Inspection& inspection) {
   nlohmann::json json;
   const Config& config = inspection.checkpoint->config();
   for (const auto& [name, value] : describe(config)) json["config"][name] = value;
+  json["model"] = options.model.model;
+  json["parameters"] = inspection.parameters;
+  for (const auto& [format, stored] : inspection.stored)
+    json["stored"][format] = {{"tensors", stored.tensors}, {"bytes", stored.bytes}};
   json["world_size"] = options.tp;
   json["dtype"] = name_of(inspection.dtype);
   json["bitwise_equal_to_one_rank"] = inspection.plan.bitwise;
+  json["imbalance"] = imbalance(inspection);
   const auto pair = [](Range range) { return nlohmann::json{range.begin, range.end}; };
   for (int rank = 0; rank < options.tp; ++rank) {
-    const RankShard& shard = inspection.plan.ranks[static_cast<std::size_t>(rank)];
-    nlohmann::json entry = {
-        {"heads", pair(shard.heads)},
-        {"kv_heads", pair(shard.kv_heads)},
-        {"intermediate", pair(shard.intermediate)},
-        {"vocab", pair(shard.vocab)},
-        {"weight_bytes", inspection.figures[static_cast<std::size_t>(rank)].weights},
-        {"cache_bytes", inspection.figures[static_cast<std::size_t>(rank)].cache}};
+    const auto index = static_cast<std::size_t>(rank);
+    const RankShard& shard = inspection.plan.ranks[index];
+    nlohmann::json entry = {{"heads", pair(shard.heads)},
+                            {"kv_heads", pair(shard.kv_heads)},
+                            {"intermediate", pair(shard.intermediate)},
+                            {"vocab", pair(shard.vocab)},
+                            {"weight_bytes", inspection.needed[index].weights},
+                            {"cache_bytes", inspection.needed[index].cache},
+                            {"cache_bytes_per_token", inspection.per_token[index]},
+                            {"scratch_bytes", inspection.needed[index].scratch}};
     for (const WeightSlice& slice : rank_slices(config, inspection.plan, rank))
       entry["weights"][slice.name] = {{"shape", {slice.rows.size(), slice.columns.size()}},
                                       {"split", split_name(slice.split)},
@@ -91,18 +132,93 @@ void print_json(const InspectOptions& options, const Inspection& inspection) {
                                       {"columns", pair(slice.columns)}};
     json["ranks"].push_back(std::move(entry));
   }
-  json["cache_length"] = options.length;
-  fmt::print("{}\n", json.dump(2));
+  json["cache_length"] = inspection.length;
+  json["memory"] = {{"device", inspection.device},
+                    {"free_bytes", inspection.free.bytes},
+                    {"fits", fits(inspection.needed, inspection.free)},
+                    {"longest_context", inspection.longest}};
+  write_out(json.dump(2) + "\n");
+}
+
+void print_model(const InspectOptions& options, const Inspection& inspection) {
+  Table table({{"model", Table::Align::kLeft}, {options.model.model, Table::Align::kLeft}});
+  const auto parameters = static_cast<double>(inspection.parameters);
+  table.add({"parameters", parameters < 1e9 ? fmt::format("{:.3g} million", parameters / 1e6)
+                                            : fmt::format("{:.3g} billion", parameters / 1e9)});
+  for (const auto& [format, stored] : inspection.stored)
+    table.add({"stored as " + format,
+               fmt::format("{}, {} tensors", bytes_text(stored.bytes), stored.tensors)});
+  for (const auto& [name, value] : describe(inspection.checkpoint->config()))
+    table.add({name, value});
+  write_out(for_output(table));
+}
+
+void print_ranks(const InspectOptions& options, const Inspection& inspection) {
+  write_out("\n" + heading(fmt::format("{}, {}: {}", inspection.device, name_of(inspection.dtype),
+                                       inspection.plan.bitwise
+                                           ? "the same bits as on one rank"
+                                           : "equal to one rank up to rounding (uneven split)")));
+  Table table({{"rank"},
+               {"heads"},
+               {"KV heads"},
+               {"MLP"},
+               {"vocabulary"},
+               {"weights"},
+               {"KV/token"},
+               {fmt::format("KV({})", inspection.length)}});
+  std::uint64_t weights = 0, per_token = 0, cache = 0;
+  for (std::size_t rank = 0; rank < inspection.needed.size(); ++rank) {
+    const RankShard& shard = inspection.plan.ranks[rank];
+    const RankMemory& memory = inspection.needed[rank];
+    table.add({std::to_string(rank), format_range(shard.heads), format_range(shard.kv_heads),
+               format_range(shard.intermediate), format_range(shard.vocab),
+               bytes_text(memory.weights), bytes_text(inspection.per_token[rank]),
+               bytes_text(memory.cache)});
+    weights += memory.weights;
+    per_token += inspection.per_token[rank];
+    cache += memory.cache;
+  }
+  if (options.tp > 1)
+    table.add(
+        {"all", "", "", "", "", bytes_text(weights), bytes_text(per_token), bytes_text(cache)});
+  write_out(for_output(table));
+  if (options.tp > 1)
+    fmt::print("the largest rank holds {:.1f}% more than the mean\n", 100 * imbalance(inspection));
+
+  const std::uint64_t least =
+      *std::min_element(inspection.free.bytes.begin(), inspection.free.bytes.end());
+  const std::int64_t positions = inspection.checkpoint->config().max_position_embeddings;
+  fmt::print("{} free{}: ", bytes_text(least),
+             inspection.free.bytes.size() > 1 ? " on each GPU" : "");
+  if (inspection.longest == 0)
+    fmt::print("the model does not fit\n");
+  else if (inspection.longest == positions)
+    fmt::print("a sequence of all {} positions fits\n", positions);
+  else
+    fmt::print("a sequence of up to {} of {} positions fits\n", inspection.longest, positions);
 }
 
 void print_weights(const InspectOptions& options, const Inspection& inspection) {
   const Config& config = inspection.checkpoint->config();
   const std::vector<WeightSlice> slices = rank_slices(config, inspection.plan, 0);
-  fmt::print("\n{:<52} {:<16} {:<9} {:<16} {}\n", "weight", "shape", "stored", "split",
-             options.tp > 1 ? "of each rank" : "");
+  std::vector<Table::Column> columns = {{"weight", Table::Align::kLeft},
+                                        {"shape", Table::Align::kLeft},
+                                        {"stored", Table::Align::kLeft},
+                                        {"split", Table::Align::kLeft}};
+  if (options.tp > 1) columns.push_back({"of each rank", Table::Align::kLeft});
+  Table table(columns);
+  const auto add = [&](std::vector<std::string> cells, const std::string& ranks) {
+    if (options.tp > 1) cells.push_back(ranks);
+    table.add(std::move(cells));
+  };
+  const std::string first = "model.layers.0.";
   for (std::size_t i = 0; i < slices.size(); ++i) {
     const WeightSlice& slice = slices[i];
-    if (slice.name.starts_with("model.layers.") && !slice.name.starts_with("model.layers.0."))
+    std::string name = slice.name;
+    if (name.starts_with(first))
+      name = fmt::format("model.layers.0..{}.{}", config.num_hidden_layers - 1,
+                         name.substr(first.size()));
+    else if (name.starts_with("model.layers."))
       continue;  // every layer is split alike
     std::string ranks;
     for (int rank = 0; rank < options.tp && slice.split != WeightSlice::Split::kReplicated;
@@ -111,15 +227,13 @@ void print_weights(const InspectOptions& options, const Inspection& inspection) 
       ranks += (rank ? " | " : "") +
                format_range(slice.split == WeightSlice::Split::kRows ? part.rows : part.columns);
     }
-    const std::string layers = fmt::format("model.layers.0..{}.", config.num_hidden_layers - 1);
     const TensorInfo* info = inspection.checkpoint->find(slice.name);
-    fmt::print("{:<52} {:<16} {:<9} {:<16} {}\n",
-               std::regex_replace(slice.name, std::regex("^model\\.layers\\.0\\."), layers),
-               to_string(slice.shape), info ? info->stored : "", split_name(slice.split), ranks);
+    add({name, to_string(slice.shape), info ? info->stored : "", split_name(slice.split)}, ranks);
   }
   if (config.tie_word_embeddings)
-    fmt::print("{:<52} {:<16} {:<9} {:<16} rows of model.embed_tokens.weight\n", "lm_head.weight",
-               to_string(Shape{config.vocab_size, config.hidden_size}), "", "tied");
+    add({"lm_head.weight", to_string(Shape{config.vocab_size, config.hidden_size}), "", "tied"},
+        "rows of model.embed_tokens.weight");
+  write_out("\n" + for_output(table));
 }
 
 int run_inspect(const InspectOptions& options) {
@@ -128,30 +242,8 @@ int run_inspect(const InspectOptions& options) {
     print_json(options, inspection);
     return 0;
   }
-  for (const auto& [name, value] : describe(inspection.checkpoint->config()))
-    fmt::print("{:<26} {}\n", name, value);
-
-  fmt::print("\n{} rank{}, {}: {}\n\n", options.tp, options.tp == 1 ? "" : "s",
-             name_of(inspection.dtype),
-             inspection.plan.bitwise ? "the same bits as on one rank"
-                                     : "equal to one rank up to rounding (uneven split)");
-  fmt::print("{:<6} {:>9} {:>9} {:>14} {:>16} {:>11} {:>16}\n", "rank", "heads", "KV heads",
-             "intermediate", "vocabulary", "weights", fmt::format("cache({})", options.length));
-  std::size_t largest = 0, sum = 0;
-  for (int rank = 0; rank < options.tp; ++rank) {
-    const RankShard& shard = inspection.plan.ranks[static_cast<std::size_t>(rank)];
-    const RankFigures& figures = inspection.figures[static_cast<std::size_t>(rank)];
-    fmt::print("{:<6} {:>9} {:>9} {:>14} {:>16} {:>11} {:>16}\n", rank, format_range(shard.heads),
-               format_range(shard.kv_heads), format_range(shard.intermediate),
-               format_range(shard.vocab), format_bytes(static_cast<double>(figures.weights)),
-               format_bytes(static_cast<double>(figures.cache)));
-    largest = std::max(largest, figures.weights);
-    sum += figures.weights;
-  }
-  const double mean = static_cast<double>(sum) / options.tp;
-  if (options.tp > 1)
-    fmt::print("\nthe largest rank holds {:.1f}% more than the mean\n",
-               100 * (static_cast<double>(largest) / mean - 1));
+  print_model(options, inspection);
+  print_ranks(options, inspection);
   print_weights(options, inspection);
   return 0;
 }

@@ -63,12 +63,18 @@ int report(const CLI::App& app, const CLI::ParseError& error) {
   return 2;
 }
 
+// "lockstep 0.1.0 (1a2b3c4d5e6f)" and the devices that it was built for.
+std::string version_text() {
+  const std::string revision = git_revision().empty() ? "" : fmt::format(" ({})", git_revision());
+  return fmt::format("lockstep {}{}\nbackends: {}", version(), revision, backends());
+}
+
 int run_main(int argc, char** argv) {
   Interrupt::install();
   CLI::App app("Tensor-parallel text generation: one language model on several devices at once",
                "lockstep");
   app.set_help_flag("-h,--help", "Print this help");
-  app.set_version_flag("--version", LOCKSTEP_VERSION, "Print the version");
+  app.set_version_flag("--version", version_text(), "Print version, git revision and backends");
   app.formatter(std::make_shared<HelpFormatter>());
   app.require_subcommand(1);
   Run run;

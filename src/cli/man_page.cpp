@@ -108,7 +108,7 @@ void add_man(CLI::App& app, Run& run) {
   command.group("");
   command.parse_complete_callback([&app, &run] {
     run = [&app] {
-      write_out(man_page(describe(app), std::string("Lockstep ") + LOCKSTEP_VERSION));
+      write_out(man_page(describe(app), fmt::format("Lockstep {}", version())));
       return 0;
     };
   });

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <array>
 #include <charconv>
 #include <cstdio>
 #include <map>
@@ -48,6 +47,9 @@ void ModelOptions::add_to(CLI::App& app) {
   app.add_flag("--deterministic", deterministic,
                "On GPUs: the same bits with any --tp for prompts too, at some speed")
       ->envname("LOCKSTEP_DETERMINISTIC");
+  app.add_flag("--no-memory-check", no_memory_check,
+               "Load the model even though it seems not to fit into memory")
+      ->envname("LOCKSTEP_NO_MEMORY_CHECK");
 }
 
 Mesh ModelOptions::mesh(int world_size) const {
@@ -66,14 +68,20 @@ LoadOptions ModelOptions::load_options() const {
   options.dummy_weights = load_format == "dummy";
   options.dummy_seed = dummy_seed;
   options.deterministic = deterministic;
+  options.check_memory = !no_memory_check;
   return options;
 }
 
 void usage_error(const std::string& message) { throw CLI::ValidationError(message); }
 
-Model load(const ModelOptions& options, int world_size, bool use_generation_config) {
+Model load(const ModelOptions& options, int world_size, bool use_generation_config,
+           const GeneratorOptions* planned) {
   LoadOptions load_options = options.load_options();
   load_options.use_generation_config = use_generation_config;
+  if (planned) {
+    load_options.planned_batch_size = planned->max_batch_size;
+    load_options.planned_length = planned->max_length;
+  }
   const bool terminal = isatty(STDERR_FILENO);
   int shown = -1;
   if (terminal) {
@@ -88,16 +96,6 @@ Model load(const ModelOptions& options, int world_size, bool use_generation_conf
   Model model = load_model(options.model, options.mesh(world_size), load_options);
   if (terminal) write_err("\r\x1b[K");
   return model;
-}
-
-std::string format_bytes(double bytes) {
-  constexpr std::array kUnits = {"B", "kB", "MB", "GB", "TB"};
-  std::size_t unit = 0;
-  while (bytes >= 1000 && unit + 1 < kUnits.size()) {
-    bytes /= 1000;
-    ++unit;
-  }
-  return unit == 0 ? fmt::format("{:.0f} B", bytes) : fmt::format("{:.2f} {}", bytes, kUnits[unit]);
 }
 
 }  // namespace lockstep::cli

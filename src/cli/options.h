@@ -8,6 +8,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "core/format_bytes.h"
 #include "lockstep/lockstep.h"
 
 namespace lockstep::cli {
@@ -38,6 +39,7 @@ struct ModelOptions {
   std::string load_format = "auto";
   std::uint64_t dummy_seed = 0;
   bool deterministic = false;
+  bool no_memory_check = false;
 
   void add_to(CLI::App& app);
   Mesh mesh(int world_size) const;
@@ -47,10 +49,9 @@ struct ModelOptions {
 // Throws what makes the process end with status 2, "wrong usage".
 [[noreturn]] void usage_error(const std::string& message);
 
-// load_model, with progress on a terminal.
-Model load(const ModelOptions& options, int world_size, bool use_generation_config = true);
-
-// "1.25 GB", "640 B".
-std::string format_bytes(double bytes);
+// load_model, with progress on a terminal. `planned`: the Generator that will use the model;
+// refuses before loading what it could not be made for.
+Model load(const ModelOptions& options, int world_size, bool use_generation_config = true,
+           const GeneratorOptions* planned = nullptr);
 
 }  // namespace lockstep::cli

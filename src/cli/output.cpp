@@ -21,6 +21,8 @@ void write_out(std::string_view text) {
 
 void write_err(std::string_view text) noexcept { std::fwrite(text.data(), 1, text.size(), stderr); }
 
+bool output_is_terminal() { return isatty(STDOUT_FILENO); }
+
 std::size_t output_width() {
   constexpr std::size_t kNarrowest = 40, kOtherwise = 100;
   winsize size{};

@@ -13,6 +13,8 @@ void write_out(std::string_view text);
 // Writes `text` to stderr. What nobody can read is nobody's error: does not throw.
 void write_err(std::string_view text) noexcept;
 
+bool output_is_terminal();
+
 // Columns of the terminal that stdout is; 100 where it is none.
 std::size_t output_width();
 

@@ -7,8 +7,10 @@
 #include <thread>
 
 #include "core/check.h"
+#include "core/log.h"
 #include "generate/engine.h"
 #include "generate/logprobs.h"
+#include "generate/memory.h"
 #include "generate/request.h"
 #include "generate/scheduler.h"
 #include "model/kv_cache.h"
@@ -40,6 +42,26 @@ GeneratorOptions complete(GeneratorOptions options, const Config& config, const 
         "steps_ahead is {}; it has to be 0 or 1", *options.steps_ahead);
   if (options.max_length == 0)
     options.max_length = std::min(config.max_position_embeddings, kDefaultMaxLength);
+  return options;
+}
+
+// Refuses what there is no memory for. Of a max_length that nobody asked for it makes what there is
+// room for.
+GeneratorOptions fit_to_memory(GeneratorOptions options, bool asked, const Model::Impl& model) {
+  if (!model.check_memory) return options;
+  const FreeMemory free =
+      free_memory(model.team->mesh().devices().front().type, model.team->world_size());
+  const Workload workload{options.max_batch_size, options.max_length, options.prefill_chunk, true};
+  const std::int64_t longest =
+      longest_that_fits(model.config, model.plan, model.dtype, workload, free);
+  const std::int64_t shortest = std::min(options.max_length, kShortestDefaultLength);
+  if (!asked && longest < options.max_length && longest >= shortest) {
+    logger().warn("max_length is {}, because there is no memory for {}", longest,
+                  options.max_length);
+    options.max_length = longest;
+    return options;
+  }
+  check_fits(model.config, model.team->world_size(), model.dtype, workload, free);
   return options;
 }
 
@@ -77,7 +99,8 @@ SlotSampling slot_sampling(const SamplingParams& params) {
 struct LOCKSTEP_LOCAL Generator::Impl {
   Impl(std::shared_ptr<Model::Impl> model_impl, const GeneratorOptions& wanted)
       : model(std::move(model_impl)),
-        options(complete(wanted, model->config, model->team->mesh())),
+        options(fit_to_memory(complete(wanted, model->config, model->team->mesh()),
+                              wanted.max_length > 0, *model)),
         blocks(options.max_batch_size * kv_blocks(options.max_length)),
         scheduler(limits_of(options), blocks),
         engine(model, limits_of(options), blocks),

@@ -8,6 +8,7 @@
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/json.h"
 #include "core/check.h"
+#include "generate/memory.h"
 #include "generate/model_impl.h"
 #include "sharding/loader.h"
 
@@ -97,6 +98,22 @@ std::vector<std::int32_t> all_eos_ids(std::vector<std::int32_t> ids, const Confi
   return ids;
 }
 
+// Refuses what could not be loaded, or not be used as planned.
+void check_memory(const Model::Impl& model, const Mesh& mesh, const LoadOptions& options) {
+  Workload workload;
+  if (options.planned_batch_size > 0) {
+    workload.batch_size = options.planned_batch_size;
+    // Where no length is asked for, a Generator takes what there is room for.
+    workload.length = options.planned_length > 0
+                          ? std::min(options.planned_length, model.config.max_position_embeddings)
+                          : std::min(kShortestDefaultLength, model.config.max_position_embeddings);
+  }
+  const DeviceType device = mesh.devices().front().type;
+  if (!fits(memory_needed(model.config, model.plan, model.dtype, device, workload),
+            free_memory(device, mesh.world_size())))
+    check_fits(model.config, mesh.world_size(), model.dtype, workload, free_memory(device));
+}
+
 // Every rank loads its own slices, all at the same time.
 void load_all_weights(Model::Impl& model, const Checkpoint& checkpoint,
                       const LoadOptions& options) {
@@ -139,6 +156,8 @@ Model load_model(const std::string& path, const Mesh& mesh, const LoadOptions& o
             model->dtype == DType::kFloat16,
         "weights cannot be kept as {}", name_of(model->dtype));
   model->plan = infer_sharding(model->config, mesh.world_size());
+  model->check_memory = options.check_memory;
+  if (options.check_memory) check_memory(*model, mesh, options);
   // The directory of a lone config.json may hold the rest as well.
   const fs::path home = file.filename() == "config.json" ? file.parent_path() : file;
   model->tokenizer = load_tokenizer(home);

@@ -17,6 +17,7 @@ struct LOCKSTEP_LOCAL Model::Impl {
   Config config;
   ShardPlan plan;
   DType dtype = DType::kBFloat16;
+  bool check_memory = true;  // as in LoadOptions
   std::shared_ptr<Team> team;
   std::vector<Weights> weights;          // by rank; freed before the team
   std::unique_ptr<Tokenizer> tokenizer;  // null: none

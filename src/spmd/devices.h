@@ -2,7 +2,9 @@
 // compiles no_cuda.cpp for the answers.
 #pragma once
 
+#include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "lockstep/comm.h"
 #include "ops/ops.h"
@@ -11,6 +13,9 @@ namespace lockstep {
 
 // CUDA devices of this host; 0 without a GPU.
 int cuda_device_count();
+
+// Bytes that each of the first `devices` of them has free.
+std::vector<std::uint64_t> cuda_free_memory(int devices);
 
 // Throws Error, saying why, when this build or this host cannot run on CUDA devices.
 void require_cuda();

@@ -91,7 +91,9 @@ class UsageTest(CommandTest):
             self.assertIn(command, out)
             self.assertIn("--model", self.succeed(command, "--help")[0])
         self.assertEqual(err, "")
-        self.assertRegex(self.succeed("--version")[0], r"^\d+\.\d+\.\d+\n$")
+        self.assertRegex(self.succeed("--version")[0], 
+                         r"^lockstep \d+\.\d+\.\d+( \([0-9a-f]+(-dirty)?\))?\n"
+                         r"backends: cpu(, cuda)?\n$")
 
     def test_wrong_usage_is_status_2(self):
         ids = ("--prompt-ids", "1,2")
@@ -230,11 +232,20 @@ class InspectAndBenchTest(CommandTest):
     def test_inspect(self):
         out, err = self.succeed("inspect", "-m", self.tiny, "--tp", 3)
         self.assertEqual(err, "")
-        for text in ("llama", "lm_head.weight", "row-parallel", "3 ranks", "the largest rank"):
+        for text in ("llama", "lm_head.weight", "row-parallel", "cpu x 3", "the largest rank", "KV(128)",
+                     "stored as float32", "a sequence of all 128 positions fits"):
             self.assertIn(text, out)
         result = json.loads(self.succeed("inspect", "-m", self.tiny, "--tp", 3, "--json")[0])
         self.assertEqual(result["world_size"], 3)
         self.assertEqual(result["dtype"], "float32")
+        self.assertEqual(result["parameters"], 96_896 // 4)
+        self.assertEqual(result["stored"], {"float32": {"tensors": 21, "bytes": 96_896}})
+        self.assertEqual([rank["cache_bytes_per_token"] for rank in result["ranks"]],
+                         [192, 192, 128])
+        self.assertEqual(result["cache_length"], 128)
+        self.assertEqual(result["memory"]["device"], "cpu x 3")
+        self.assertEqual(result["memory"]["longest_context"], 128)
+        self.assertTrue(result["memory"]["fits"])
         self.assertFalse(result["bitwise_equal_to_one_rank"])
         self.assertEqual([rank["heads"] for rank in result["ranks"]], [[0, 3], [3, 6], [6, 8]])
         self.assertEqual(result["ranks"][2]["weights"]["model.layers.1.mlp.down_proj.weight"],

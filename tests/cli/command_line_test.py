@@ -59,8 +59,7 @@ class HelpTest(unittest.TestCase):
         for command in commands():
             out = succeed(command, "--help")
             self.assertIn(f"Usage: lockstep {command}", out)
-            if command != "bench":
-                self.assertIn("\nExamples:\n  ", out, command)
+            self.assertIn("\nExamples:\n  ", out, command)
 
     def test_options_say_what_they_take(self):
         out = succeed("bench", "--help")
@@ -78,6 +77,33 @@ class HelpTest(unittest.TestCase):
             self.assertLessEqual(longest, columns)
             self.assertGreater(longest, columns - 25)
         on_terminal(1, "generate", "--help")
+
+
+class TableTest(unittest.TestCase):
+    """Tables on terminals and elsewhere."""
+
+    def inspect(self, columns, **variables):
+        return on_terminal(columns, "inspect", "-m", cli_test.SOURCE / "tests/golden/model/llama",
+                           "--tp", 3, TERM="xterm", **variables)
+
+    def test_a_terminal_gets_what_fits_into_it(self):
+        for columns in (80, 100):
+            out = re.sub("\x1b\\[[01]m", "", self.inspect(columns))
+            self.assertLessEqual(max(map(len, out.splitlines())), columns)
+            self.assertIn("...", out)
+        self.assertNotIn("...", self.inspect(300))
+        self.inspect(1)
+
+    def test_a_pipe_gets_all_of_it_in_plain(self):
+        out = succeed("inspect", "-m", cli_test.SOURCE / "tests/golden/model/llama", "--tp", 8)
+        self.assertNotIn("\x1b", out)
+        self.assertNotIn("...", out)
+        self.assertGreater(max(map(len, out.splitlines())), 100)
+
+    def test_no_color(self):
+        self.assertIn("\x1b[1mrank", self.inspect(100))
+        self.assertIn("\x1b[1mrank", self.inspect(100, NO_COLOR=""))
+        self.assertNotIn("\x1b", self.inspect(100, NO_COLOR="1"))
 
 
 class SuggestionTest(unittest.TestCase):

@@ -5,6 +5,7 @@
 #include "comm/cuda/cuda_comm.h"
 #include "comm/thread_comm.h"
 #include "core/check.h"
+#include "ops/cuda/cuda_check.h"
 #include "ops/cuda/cuda_ops.h"
 
 namespace lockstep {
@@ -39,6 +40,21 @@ int cuda_device_count() {
     return 0;
   }
   return count;
+}
+
+std::vector<std::uint64_t> cuda_free_memory(int devices) {
+  std::vector<std::uint64_t> bytes;
+  if (devices == 0) return bytes;
+  int current = 0;  // of the caller's thread
+  check_cuda(cudaGetDevice(&current));
+  for (int device = 0; device < devices; ++device) {
+    std::size_t free = 0, total = 0;
+    check_cuda(cudaSetDevice(device));
+    check_cuda(cudaMemGetInfo(&free, &total));
+    bytes.push_back(free);
+  }
+  check_cuda(cudaSetDevice(current));
+  return bytes;
 }
 
 void require_cuda() {
