@@ -11,6 +11,8 @@
 namespace lockstep {
 namespace {
 
+using cuda::check_cuda;
+
 class CudaTeam final : public GpuTeam {
  public:
   CudaTeam(int world_size, bool deterministic)
