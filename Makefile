@@ -7,7 +7,7 @@ PROMPT ?= The capital of France, and the largest city in the country, is
 export TP TOKENS PROMPT
 
 .DEFAULT_GOAL := build
-.PHONY: build demo test test-gpu bench install docs format clean help
+.PHONY: build demo test test-gpu bench install deb docs format clean help
 
 build: ## Build the command, build/lockstep
 	@scripts/install-deps.sh build
@@ -38,6 +38,12 @@ bench: ## Build and run the micro-benchmarks
 install: build ## Install the command and the library below PREFIX (/usr/local)
 	cmake --install build --prefix "$(PREFIX)"
 
+deb: ## Make Debian packages, build-deb/*.deb
+	@scripts/install-deps.sh build
+	@cmake --preset deb
+	@cmake --build --preset deb
+	cd build-deb && cpack
+
 docs: ## Make the reference documentation, build/docs/html/index.html
 	@scripts/install-deps.sh ci
 	@cmake --preset release
@@ -48,7 +54,7 @@ format: ## Format every C++ file
 	@scripts/format.sh
 
 clean: ## Remove all that was built; the fetched files in .cache stay
-	rm -rf build build-dev build-asan build-tsan
+	rm -rf build build-deb build-dev build-asan build-tsan
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20

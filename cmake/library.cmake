@@ -37,8 +37,6 @@ foreach(dependency IN LISTS dependencies)
   endif()
 endforeach()
 
-# The name of the shared library changes with whatever may change its interface: before 1.0, the minor version.
-set(soversion ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR})
 foreach(kind IN ITEMS shared static)
   string(TOUPPER ${kind} type)
   add_library(lockstep_${kind} ${type} ${objects})
@@ -47,7 +45,7 @@ foreach(kind IN ITEMS shared static)
                              $<BUILD_INTERFACE:${PROJECT_BINARY_DIR}/include>)
   target_link_libraries(lockstep_${kind} PRIVATE ${dependencies})
   set_target_properties(lockstep_${kind} PROPERTIES OUTPUT_NAME lockstep LINKER_LANGUAGE CXX
-                        VERSION ${PROJECT_VERSION} SOVERSION ${soversion})
+                        VERSION ${PROJECT_VERSION} SOVERSION ${LOCKSTEP_SOVERSION})
 endforeach()
 set_target_properties(lockstep_shared PROPERTIES EXPORT_NAME lockstep)
 add_library(lockstep::lockstep ALIAS lockstep_shared)

@@ -202,6 +202,63 @@ class InstallTest(unittest.TestCase):
         self.assertEqual(files(self.work / "stage/opt/x"), files(self.prefix))
 
 
+class PackageTest(unittest.TestCase):
+    """The Debian packages: what is in them, what they depend on, and that what is in them runs."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.directory = tempfile.TemporaryDirectory()
+        cls.work = pathlib.Path(cls.directory.name)
+        run("cpack", "--config", BUILD / "CPackConfig.cmake", "-G", "DEB", "-B", cls.work)
+        cls.packages = {path.name.split("_")[0]: path for path in cls.work.glob("*.deb")}
+        cls.root = cls.work / "root"
+        for package in cls.packages.values():
+            run("dpkg-deb", "--extract", package, cls.root)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.directory.cleanup()
+
+    def field(self, package, name):
+        return run("dpkg-deb", "--field", self.packages[package], name).strip()
+
+    def files(self, package):
+        lines = run("dpkg-deb", "--contents", self.packages[package]).splitlines()
+        self.assertTrue(all(line.split()[1] == "root/root" for line in lines), lines)
+        return {line.split()[5].removeprefix("./usr/") for line in lines if not line.startswith("d")}
+
+    def test_names_and_dependencies(self):
+        self.assertEqual(set(self.packages), {"lockstep", "liblockstep0.1", "liblockstep-dev"})
+        for package in ("lockstep", "liblockstep0.1"):
+            depends = self.field(package, "Depends")
+            for library in ("libc6", "libstdc++6", "libsentencepiece0"):
+                self.assertIn(library, depends)
+            self.assertNotIn("-dev", depends)
+        self.assertEqual(self.field("liblockstep-dev", "Depends"),
+                         f"liblockstep0.1 (= {self.field('liblockstep0.1', 'Version')})")
+        for package in self.packages:
+            self.assertRegex(self.field(package, "Maintainer"), r".+ <.+@.+>")
+        run("dpkg-deb", "--control", self.packages["liblockstep0.1"], self.work / "control")
+        self.assertRegex((self.work / "control/shlibs").read_text(), r"^liblockstep 0\.1 liblockstep0\.1 ")
+
+    def test_contents(self):
+        command, library, development = (self.files(name) for name in ("lockstep", "liblockstep0.1",
+                                                                       "liblockstep-dev"))
+        for file in ("bin/lockstep", "share/man/man1/lockstep.1.gz", "share/bash-completion/completions/lockstep",
+                     "share/doc/lockstep/copyright", "share/doc/lockstep/changelog.gz"):
+            self.assertIn(file, command)
+        self.assertEqual({pathlib.Path(file).name for file in library},
+                         {"liblockstep.so.0.1", "liblockstep.so.0.1.0", "copyright", "changelog.gz"})
+        for file in ("liblockstep.so", "liblockstep.a", "lockstep.pc", "LockstepConfig.cmake", "lockstep.h"):
+            self.assertIn(file, {pathlib.Path(path).name for path in development})
+
+    def test_runs(self):
+        self.assertRegex(run(self.root / "usr/bin/lockstep", "--version"), r"0\.1\.")
+        library = next(self.root.rglob("liblockstep.so.0.1.0"))
+        missing = [line for line in run("ldd", library).splitlines() if "not found" in line]
+        self.assertEqual(missing, [])
+
+
 def main():
     global BUILD, SOURCE
     BUILD, SOURCE = (pathlib.Path(argument).resolve() for argument in sys.argv[1:3])
