@@ -59,6 +59,7 @@ lockstep_load_options default_load_options() {
   lockstep_load_options options{};
   options.struct_size = sizeof options;
   options.use_generation_config = LoadOptions().use_generation_config;
+  options.check_memory = LoadOptions().check_memory;
   return options;
 }
 
@@ -105,6 +106,9 @@ LoadOptions load_options(const lockstep_load_options* options) {
   out.dummy_seed = options->dummy_seed;
   out.deterministic = options->deterministic;
   out.use_generation_config = options->use_generation_config;
+  out.check_memory = options->check_memory;
+  out.planned_batch_size = options->planned_batch_size;
+  out.planned_length = options->planned_length;
   if (options->progress)
     out.progress = [callback = options->progress, data = options->progress_user_data](
                        std::uint64_t done, std::uint64_t total) {

@@ -320,6 +320,22 @@ TEST(C, LoadAndGeneratorOptionsArrive) {
   EXPECT_THAT(lockstep_last_error(), HasSubstr("max_batch_size is 0"));
 }
 
+TEST(C, MemoryIsCheckedUnlessTold) {
+  TinyModel tiny;
+  lockstep_load_options options;
+  ASSERT_EQ(lockstep_load_options_init(&options, sizeof options), LOCKSTEP_OK);
+  options.planned_batch_size = 2'000'000'000;
+  options.planned_length = 128;
+  const auto load = [&](lockstep_model** out) {
+    return lockstep_model_load(tiny.path().c_str(), mesh(1).get(), &options, out);
+  };
+  lockstep_model* none = nullptr;
+  EXPECT_EQ(load(&none), LOCKSTEP_ERROR);
+  EXPECT_THAT(lockstep_last_error(), HasSubstr("sequences of 128 tokens"));
+  options.check_memory = false;
+  make<ModelPtr>(load);
+}
+
 TEST(C, ProgressIsCalledAndCanStopTheLoading) {
   TinyModel tiny;
   lockstep_load_options options;

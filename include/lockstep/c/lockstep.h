@@ -103,7 +103,14 @@ typedef struct lockstep_load_options {
   bool deterministic;
   /// Take sampling defaults from the model's generation_config.json. Default: true.
   bool use_generation_config;
-  uint64_t dummy_seed;                  ///< Seed of dummy_weights. Default: 0.
+  /// Refuse a model that does not fit into the memory that is free, before anything is loaded, and
+  /// later generators that do not fit. Default: true.
+  bool check_memory;
+  /// The generator that is planned: sequences that run at the same time, taken into account when
+  /// memory is checked. Default: 0, none.
+  int32_t planned_batch_size;
+  int64_t planned_length;  ///< Its tokens of one sequence. Default: 0, the generator's default.
+  uint64_t dummy_seed;     ///< Seed of dummy_weights. Default: 0.
   lockstep_progress_callback progress;  ///< Default: NULL.
   void* progress_user_data;             ///< Passed to `progress`.
 } lockstep_load_options;
