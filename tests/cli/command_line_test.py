@@ -7,6 +7,7 @@ The completions are tried in the shells themselves; a shell that is not installe
 """
 
 import fcntl
+import json
 import os
 import pathlib
 import pty
@@ -104,6 +105,33 @@ class TableTest(unittest.TestCase):
         self.assertIn("\x1b[1mrank", self.inspect(100))
         self.assertIn("\x1b[1mrank", self.inspect(100, NO_COLOR=""))
         self.assertNotIn("\x1b", self.inspect(100, NO_COLOR="1"))
+
+
+class DoctorTest(unittest.TestCase):
+    def test_a_cpu_that_works(self):
+        out = succeed("doctor", "--device", "cpu", "--tp", 3)
+        self.assertIn("\ncpu x 3: memory is read at ", out)
+        self.assertRegex(out, r"\n +8 KiB +\d+\.\d\n")
+        self.assertTrue(out.endswith("All is well.\n"), out)
+        self.assertNotIn("all-reduce", succeed("doctor", "--device", "cpu", "--tp", 1))
+
+    def test_json(self):
+        report = json.loads(succeed("doctor", "--device", "cpu", "--tp", 2, "--json"))
+        self.assertTrue(report["ok"])
+        self.assertEqual(len(report["measurements"]), 1)
+        self.assertEqual(report["measurements"][0]["mesh"], "cpu x 2")
+        self.assertEqual([each["bytes"] for each in report["measurements"][0]["all_reduce"]],
+                         [8192, 65536, 524288, 2097152, 16777216])
+        self.assertGreater(report["host"]["memory_bytes"], report["host"]["available_bytes"] // 2)
+        self.assertIn("devices", report["cuda"])
+
+    @unittest.skipIf(os.path.exists("/dev/nvidiactl"), "this host has GPUs")
+    def test_gpus_that_are_not_there(self):
+        status, out, err = lockstep("doctor", "--device", "cuda")
+        self.assertEqual((status, err), (1, ""))
+        self.assertIn("\nBROKEN: there is no GPU to examine\n  cause: ", out)
+        self.assertIn("\n  cure:  ", out)
+        self.assertNotIn("All is well", out)
 
 
 class SuggestionTest(unittest.TestCase):

@@ -61,6 +61,12 @@ Buffer allocate_zeroed(std::size_t bytes) {
 
 }  // namespace
 
+std::string nccl_version() {
+  int version = 0;
+  check_nccl(NCCL(ncclGetVersion)(&version));
+  return fmt::format("{}.{}.{}", version / 10000, version % 10000 / 100, version % 100);
+}
+
 class CudaGroup {
  public:
   CudaGroup(int world_size, const CudaCommOptions& its_options)

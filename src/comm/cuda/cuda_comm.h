@@ -13,6 +13,9 @@
 
 namespace lockstep::cuda {
 
+// Of the NCCL that is used: "2.27.3". Throws Error when it cannot be loaded.
+std::string nccl_version();
+
 // What the ranks of one team share.
 class CudaGroup;
 

@@ -62,6 +62,11 @@ Layout make_layout(DType dtype, std::int64_t rows, std::int64_t columns, std::in
 
 }  // namespace
 
+std::string cublaslt_version() {
+  const std::size_t version = CUBLAS(cublasLtGetVersion)();
+  return fmt::format("{}.{}.{}", version / 10000, version % 10000 / 100, version % 100);
+}
+
 std::int64_t leading_dimension(const Matrix& matrix) {
   const auto elements = static_cast<std::int64_t>(16 / size_of(matrix.dtype));
   return (matrix.in_features + elements - 1) / elements * elements;

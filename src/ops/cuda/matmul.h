@@ -5,12 +5,16 @@
 #include <cuda_runtime_api.h>
 
 #include <map>
+#include <string>
 #include <tuple>
 
 #include "core/buffer.h"
 #include "ops/ops.h"
 
 namespace lockstep::cuda {
+
+// Of the cuBLASLt that is used: "12.9.1". Throws Error when it cannot be loaded.
+std::string cublaslt_version();
 
 // Elements between the rows of a matrix: in_features rounded up to whole 16 bytes.
 std::int64_t leading_dimension(const Matrix& matrix);
