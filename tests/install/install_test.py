@@ -171,8 +171,10 @@ class InstallTest(unittest.TestCase):
         headers = sorted(str(path.relative_to(include)) for path in include.rglob("*.h"))
         self.assertIn("lockstep/version.h", headers)
         main = self.work / "header.cpp"
+        unmarked = re.compile(r"^(?!LOCKSTEP_API |typedef |#|template)[A-Za-z_][\w:<> ]*[ *&](\w+)\(", re.MULTILINE)
         for header in headers:
             with self.subTest(header):
+                self.assertEqual(unmarked.findall((include / header).read_text()), [], "not marked LOCKSTEP_API")
                 main.write_text(f"#include <{header}>\n")
                 run("c++", "-std=c++20", *strict, main)
 
