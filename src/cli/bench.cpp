@@ -1,19 +1,31 @@
 // lockstep bench: prefill and decode speed against the floor: every byte of a rank's weights read
-// once.
+// once. As a table, for programs, and as a picture.
 #include <fmt/format.h>
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <array>
+#include <cerrno>
 #include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <map>
 #include <nlohmann/json.hpp>
+#include <system_error>
 #include <utility>
 #include <vector>
 
 #include "cli/commands.h"
+#include "cli/diagnosis.h"
 #include "cli/options.h"
 #include "cli/output.h"
+#include "cli/plot.h"
+#include "cli/table.h"
 #include "core/check.h"
 #include "generate/engine.h"
 #include "generate/model_impl.h"
+#include "lockstep/version.h"
 #include "model/kv_cache.h"
 
 namespace lockstep::cli {
@@ -30,26 +42,52 @@ struct BenchOptions {
   int prefill_chunk = 512;
   int runs = 3;
   bool json = false;
-};
+  bool csv = false;
+  bool markdown = false;
+  std::string plot;
 
-// One combination; times in milliseconds, medians over runs (and over steps for decode).
-struct Result {
-  int tp;
-  int batch;
-  double load_s;
-  double prefill_ms;  // of all prompts of the batch
-  double decode_ms;   // one step: one token for every sequence of the batch
-  double floor_ms;    // reading this rank's weights once, at the speed that reading alone reaches
+  bool table() const { return !json && !csv && !markdown; }
 };
-
-double milliseconds_since(Clock::time_point start) {
-  return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
-}
 
 double median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
   const std::size_t middle = values.size() / 2;
   return values.size() % 2 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
+}
+
+// Milliseconds: of everything that was timed, and the medians of the runs.
+struct Times {
+  std::vector<double> runs;
+  double median = 0, min = 0, max = 0;
+};
+
+// `runs`: the times of each run.
+Times summarize(const std::vector<std::vector<double>>& runs) {
+  Times times;
+  std::vector<double> all;
+  for (const std::vector<double>& run : runs) {
+    times.runs.push_back(median(run));
+    all.insert(all.end(), run.begin(), run.end());
+  }
+  times.median = median(all);
+  times.min = *std::min_element(all.begin(), all.end());
+  times.max = *std::max_element(all.begin(), all.end());
+  return times;
+}
+
+// One combination.
+struct Result {
+  int tp;
+  int batch;
+  std::string mesh;
+  double load_s;
+  Times prefill;    // of all prompts of the batch
+  Times decode;     // of one step: one token for every sequence of the batch
+  double floor_ms;  // reading this rank's weights once, at the speed that reading alone reaches
+};
+
+double milliseconds_since(Clock::time_point start) {
+  return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
 }
 
 // What the ranks need to read every weight that a decode step reads, all at the same time.
@@ -130,6 +168,11 @@ class BatchRun {
   StepInput next_;
 };
 
+// What is being done, on a terminal; nothing when `what` is empty.
+void show_progress(const std::string& what) {
+  if (isatty(STDERR_FILENO)) write_err(fmt::format("\r\x1b[K{}", what));
+}
+
 Result measure(const BenchOptions& options, const Model& model, int batch, double floor_ms) {
   const Model::Impl& impl = *model.impl();
   BatchLimits limits;
@@ -142,62 +185,198 @@ Result measure(const BenchOptions& options, const Model& model, int batch, doubl
   // As Generator does.
   const bool gpus = model.mesh().devices().front().type == DeviceType::kCuda;
   const std::size_t steps_at_once = gpus ? Engine::kMaxSteps : 1;
-  std::vector<double> prefill, decode;
-  for (int run = 0; run <= options.runs; ++run) {  // the first one warms up
+  std::vector<std::vector<double>> prefill, decode;  // by run
+  for (int run = 0; run <= options.runs; ++run) {    // the first one warms up
+    show_progress(fmt::format("{}, batch {}: run {} of {}", to_string(model.mesh()), batch, run,
+                              options.runs));
     BatchRun steps(options, batch, impl.config.vocab_size);
     Clock::time_point start = Clock::now();
     while (steps.prefilling()) {
       engine.start(steps.prefill_step(), false);
       engine.finish();
     }
-    if (run > 0) prefill.push_back(milliseconds_since(start));
+    if (run > 0) prefill.push_back({milliseconds_since(start)});
+    if (run > 0) decode.emplace_back();
     start = Clock::now();
     for (std::int64_t finished = 1, started = 1; finished < options.new_tokens; ++finished) {
       for (; started < options.new_tokens && engine.steps() < steps_at_once; ++started)
         engine.start(steps.decode_step(started), false);
       engine.finish();
-      if (run > 0) decode.push_back(milliseconds_since(start));
+      if (run > 0) decode.back().push_back(milliseconds_since(start));
       start = Clock::now();
     }
   }
-  return {model.mesh().world_size(), batch,          impl.load_seconds,
-          median(prefill),           median(decode), floor_ms};
+  show_progress("");
+  return {model.mesh().world_size(),
+          batch,
+          to_string(model.mesh()),
+          impl.load_seconds,
+          summarize(prefill),
+          summarize(decode),
+          floor_ms};
 }
+
+// The columns of the table, of CSV and of Markdown.
+struct Column {
+  const char* heading;
+  const char* csv;
+  int width;
+  std::string (*cell)(const Result&, const BenchOptions&);
+};
+
+double prefill_speed(const Result& r, const BenchOptions& options) {
+  return 1e3 * static_cast<double>(options.prompt * r.batch) / r.prefill.median;
+}
+
+constexpr std::array kColumns = {
+    Column{"tp", "tp", 3,
+           [](const Result& r, const BenchOptions&) { return fmt::format("{}", r.tp); }},
+    Column{"batch", "batch", 6,
+           [](const Result& r, const BenchOptions&) { return fmt::format("{}", r.batch); }},
+    Column{"prefill ms", "prefill_ms", 11,
+           [](const Result& r, const BenchOptions&) {
+             return fmt::format("{:.2f}", r.prefill.median);
+           }},
+    Column{"tokens/s", "prefill_tokens_per_s", 9,
+           [](const Result& r, const BenchOptions& o) {
+             return fmt::format("{:.0f}", prefill_speed(r, o));
+           }},
+    Column{"decode ms", "decode_ms", 10,
+           [](const Result& r, const BenchOptions&) {
+             return fmt::format("{:.3f}", r.decode.median);
+           }},
+    Column{
+        "min", "decode_ms_min", 8,
+        [](const Result& r, const BenchOptions&) { return fmt::format("{:.3f}", r.decode.min); }},
+    Column{"tokens/s", "decode_tokens_per_s", 9,
+           [](const Result& r, const BenchOptions&) {
+             return fmt::format("{:.1f}", 1e3 * r.batch / r.decode.median);
+           }},
+    Column{"floor ms", "floor_ms", 9,
+           [](const Result& r, const BenchOptions&) { return fmt::format("{:.3f}", r.floor_ms); }},
+    Column{"of floor %", "percent_of_floor", 11,
+           [](const Result& r, const BenchOptions&) {
+             return fmt::format("{:.0f}", 100 * r.floor_ms / r.decode.median);
+           }},
+};
 
 void print_header() {
-  write_out(fmt::format("{:>3} {:>6} {:>12} {:>14} {:>12} {:>12} {:>12} {:>10}\n", "tp", "batch",
-                        "prefill ms", "prefill tok/s", "decode ms", "tok/s", "floor ms",
-                        "of floor"));
+  std::string line;
+  for (const Column& column : kColumns) line += fmt::format("{:>{}}", column.heading, column.width);
+  write_out(heading(line));
 }
 
-void print_row(const Result& r, const BenchOptions& options) {
-  const auto tokens = static_cast<double>(options.prompt * r.batch);
-  write_out(fmt::format("{:>3} {:>6} {:>12.2f} {:>14.0f} {:>12.3f} {:>12.1f} {:>12.3f} {:>9.0f}%\n",
-                        r.tp, r.batch, r.prefill_ms, 1e3 * tokens / r.prefill_ms, r.decode_ms,
-                        1e3 * r.batch / r.decode_ms, r.floor_ms, 100 * r.floor_ms / r.decode_ms));
+// At once: the next one may take minutes.
+void print_row(const Result& result, const BenchOptions& options) {
+  std::string line;
+  for (const Column& column : kColumns)
+    line += fmt::format("{:>{}}", column.cell(result, options), column.width);
+  write_out(line + "\n");
+}
+
+void print_csv(const std::vector<Result>& results, const BenchOptions& options) {
+  std::string text;
+  for (const Column& column : kColumns)
+    text += fmt::format("{}{}", text.empty() ? "" : ",", column.csv);
+  for (const Result& result : results) {
+    text += '\n';
+    for (const Column& column : kColumns)
+      text += fmt::format("{}{}", text.back() == '\n' ? "" : ",", column.cell(result, options));
+  }
+  write_out(text + "\n");
+}
+
+void print_markdown(const std::vector<Result>& results, const BenchOptions& options) {
+  std::vector<Table::Column> columns;
+  for (const Column& column : kColumns) columns.push_back({column.heading});
+  Table table(columns);
+  for (const Result& result : results) {
+    std::vector<std::string> cells;
+    for (const Column& column : kColumns) cells.push_back(column.cell(result, options));
+    table.add(std::move(cells));
+  }
+  write_out(table.markdown());
 }
 
 void print_json(const std::vector<Result>& results, const BenchOptions& options,
                 std::string_view dtype) {
-  nlohmann::ordered_json json = {
-      {"model", options.model.model}, {"dtype", dtype},
-      {"prompt", options.prompt},     {"new_tokens", options.new_tokens},
-      {"runs", options.runs},         {"results", nlohmann::json::array()}};
-  for (const Result& r : results)
-    json["results"].push_back({{"tp", r.tp},
-                               {"batch", r.batch},
-                               {"load_s", r.load_s},
-                               {"prefill_ms", r.prefill_ms},
-                               {"decode_ms", r.decode_ms},
-                               {"floor_ms", r.floor_ms}});
-  fmt::print("{}\n", json.dump(2));
+  nlohmann::ordered_json json = {{"version", version()},
+                                 {"git_revision", git_revision()},
+                                 {"backends", backends()},
+                                 {"cpu", report_host().cpu},
+                                 {"model", options.model.model},
+                                 {"dtype", dtype},
+                                 {"prompt", options.prompt},
+                                 {"new_tokens", options.new_tokens},
+                                 {"prefill_chunk", options.prefill_chunk},
+                                 {"runs", options.runs},
+                                 {"results", nlohmann::json::array()}};
+  for (const Result& r : results) {
+    nlohmann::ordered_json entry = {
+        {"tp", r.tp}, {"batch", r.batch}, {"mesh", r.mesh}, {"load_s", r.load_s}};
+    const auto add = [&](const std::string& name, const Times& times) {
+      entry[name] = times.median;
+      entry[name + "_min"] = times.min;
+      entry[name + "_max"] = times.max;
+      entry[name + "_runs"] = times.runs;
+    };
+    add("prefill_ms", r.prefill);
+    add("decode_ms", r.decode);
+    entry["floor_ms"] = r.floor_ms;
+    entry["prefill_tokens_per_s"] = prefill_speed(r, options);
+    entry["decode_tokens_per_s"] = 1e3 * r.batch / r.decode.median;
+    json["results"].push_back(std::move(entry));
+  }
+  write_out(json.dump(2) + "\n");
+}
+
+// Milliseconds of a decode step by the number of ranks, a line a batch size; or by the batch size
+// where there is one number of ranks.
+Plot decode_plot(const std::vector<Result>& results, const BenchOptions& options,
+                 std::string_view dtype) {
+  const bool by_tp = options.tp.size() > 1;
+  Plot plot;
+  plot.title = "Decode: milliseconds for one token of every sequence";
+  plot.subtitle =
+      fmt::format("{}, {}, {}, {} prompt tokens",
+                  std::filesystem::weakly_canonical(options.model.model).filename().string(), dtype,
+                  results.front().mesh.starts_with("cpu") ? "CPU ranks" : "GPUs", options.prompt);
+  plot.x_label = by_tp ? "ranks (tensor parallelism)" : "batch: sequences at once";
+  plot.y_label = "ms per step";
+  Series floor{"floor", {}, true};
+  std::map<int, Series> lines;  // by batch, or one
+  for (const Result& r : results) {
+    Series& line = lines[by_tp ? r.batch : 0];
+    line.name = by_tp ? fmt::format("batch {}", r.batch) : fmt::format("{} ranks", r.tp);
+    const double x = by_tp ? r.tp : r.batch;
+    line.points.emplace_back(x, r.decode.median);
+    floor.points.emplace_back(x, r.floor_ms);
+  }
+  for (auto& [batch, line] : lines) plot.series.push_back(std::move(line));
+  plot.series.push_back(std::move(floor));
+  for (Series& series : plot.series) {
+    std::sort(series.points.begin(), series.points.end());
+    const auto same_x = [](const auto& a, const auto& b) { return a.first == b.first; };
+    series.points.erase(std::unique(series.points.begin(), series.points.end(), same_x),
+                        series.points.end());
+  }
+  return plot;
 }
 
 int run_bench(const BenchOptions& options) {
+  std::ofstream plot;
+  if (!options.plot.empty()) {  // before an hour of measuring
+    plot.open(options.plot);
+    check(plot.is_open(), "--plot {}: cannot be written: {}", options.plot,
+          std::generic_category().message(errno));
+  }
+  GeneratorOptions planned;
+  planned.max_batch_size = *std::max_element(options.batch.begin(), options.batch.end());
+  planned.max_length = options.prompt + options.new_tokens;
   std::vector<Result> results;
   std::string dtype;
   for (int tp : options.tp) {
-    const Model model = load(options.model, tp);
+    const Model model = load(options.model, tp, true, &planned);
     dtype = name_of(model.dtype());
     check(options.prompt + options.new_tokens <= model.max_length(),
           "{} prompt and {} new tokens: the model has {} positions", options.prompt,
@@ -205,12 +384,18 @@ int run_bench(const BenchOptions& options) {
     const double floor_ms = measure_floor(*model.impl());
     for (int batch : options.batch) {
       results.push_back(measure(options, model, batch, floor_ms));
-      if (options.json) continue;
+      if (!options.table()) continue;
       if (results.size() == 1) print_header();
       print_row(results.back(), options);
     }
   }
   if (options.json) print_json(results, options, dtype);
+  if (options.csv) print_csv(results, options);
+  if (options.markdown) print_markdown(results, options);
+  if (!options.plot.empty()) {
+    plot << svg(decode_plot(results, options, dtype)) << std::flush;
+    check(plot.good(), "--plot {}: cannot be written", options.plot);
+  }
   return 0;
 }
 
@@ -224,7 +409,8 @@ void add_bench(CLI::App& app, Run& run) {
   command.footer(
       "Examples:\n"
       "  lockstep bench -m model.gguf --tp 1,2,4 --batch 1,8\n"
-      "  lockstep bench -m bench/models/mistral-7b --load-format dummy --tp 4 --json");
+      "  lockstep bench -m bench/models/mistral-7b --load-format dummy --tp 4 --json\n"
+      "  lockstep bench -m model.gguf --tp 1,2,4 --batch 1,8,32 --plot decode.svg");
   o.model.add_to(command);
   add_option(command, "--tp", o.tp, "Numbers of ranks to measure: 1,2,4", "TP")
       ->delimiter(',')
@@ -241,7 +427,17 @@ void add_bench(CLI::App& app, Run& run) {
       ->check(CLI::Range(1, 65536));
   add_option(command, "--runs", o.runs, "Runs to take the median of", "RUNS")
       ->check(CLI::Range(1, 1000));
-  command.add_flag("--json", o.json, "One JSON object")->envname("LOCKSTEP_JSON");
+  CLI::Option* json = command.add_flag("--json", o.json, "One JSON object, with all runs");
+  json->envname("LOCKSTEP_JSON");
+  CLI::Option* csv = command.add_flag("--csv", o.csv, "Comma-separated values, with a heading");
+  csv->envname("LOCKSTEP_CSV")->excludes(json);
+  command.add_flag("--markdown", o.markdown, "A Markdown table")
+      ->envname("LOCKSTEP_MARKDOWN")
+      ->excludes(json)
+      ->excludes(csv);
+  add_option(command, "--plot", o.plot,
+             "Draw decode time against ranks and batch, with the floor, into this SVG file", "PLOT")
+      ->type_name("FILE");
   command.parse_complete_callback(
       [options, &run] { run = [options] { return run_bench(*options); }; });
 }

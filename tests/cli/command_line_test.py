@@ -6,6 +6,7 @@
 The completions are tried in the shells themselves; a shell that is not installed is skipped.
 """
 
+import csv
 import fcntl
 import json
 import os
@@ -19,6 +20,7 @@ import sys
 import tempfile
 import termios
 import unittest
+import xml.etree.ElementTree
 
 import cli_test
 from cli_test import HANGS, clean_environment, lockstep
@@ -132,6 +134,63 @@ class DoctorTest(unittest.TestCase):
         self.assertIn("\nBROKEN: there is no GPU to examine\n  cause: ", out)
         self.assertIn("\n  cure:  ", out)
         self.assertNotIn("All is well", out)
+
+
+class BenchTest(unittest.TestCase):
+    """What bench writes beside its table."""
+
+    def setUp(self):
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.work = pathlib.Path(directory.name)
+        self.options = ("bench", "-m", cli_test.SOURCE / "tests/golden/model/llama", "--prompt", 8,
+                        "-n", 4, "--runs", 3)
+
+    def test_json_has_every_run(self):
+        report = json.loads(succeed(*self.options, "--tp", 2, "--json"))
+        for field in ("version", "git_revision", "backends", "cpu", "dtype"):
+            self.assertIn(field, report)
+        row, = report["results"]
+        self.assertEqual(row["mesh"], "cpu x 2")
+        for name in ("prefill_ms", "decode_ms"):
+            self.assertEqual(len(row[name + "_runs"]), 3)
+            self.assertLessEqual(row[name + "_min"], row[name])
+            self.assertLessEqual(row[name], row[name + "_max"])
+        self.assertEqual(row["prefill_ms"], sorted(row["prefill_ms_runs"])[1])
+
+    def test_csv_and_markdown_have_the_rows_of_the_table(self):
+        rows = list(csv.DictReader(succeed(*self.options, "--tp", "1,2", "--batch", "1,3",
+                                           "--csv").splitlines()))
+        self.assertEqual([(row["tp"], row["batch"]) for row in rows],
+                         [("1", "1"), ("1", "3"), ("2", "1"), ("2", "3")])
+        self.assertGreater(float(rows[0]["decode_ms"]), 0)
+        lines = succeed(*self.options, "--tp", "1,2", "--markdown").splitlines()
+        self.assertEqual(len(lines), 4)
+        self.assertTrue(all(line.startswith("| ") for line in lines))
+        self.assertEqual(lockstep(*self.options, "--csv", "--json")[0], 2)
+
+    def test_plot(self):
+        file = self.work / "a b.svg"
+        succeed(*self.options, "--tp", "1,2,4", "--batch", "1,3", "--plot", file)
+        root = xml.etree.ElementTree.parse(file).getroot()
+        svg = "{http://www.w3.org/2000/svg}"
+        self.assertEqual(len(root.findall(f"{svg}circle")), 6)
+        self.assertEqual(len(root.findall(f"{svg}polyline[@stroke-dasharray]")), 1)
+        texts = [text.text for text in root.iter(f"{svg}text")]
+        for text in ("batch 1", "batch 3", "floor", "1", "2", "4", "ms per step"):
+            self.assertIn(text, texts)
+        # By batch where there is one number of ranks, and the measurements are still printed.
+        out = succeed(*self.options, "--tp", 2, "--batch", "1,3", "--csv", "--plot", file)
+        self.assertEqual(len(out.splitlines()), 3)
+        self.assertIn("2 ranks", file.read_text())
+
+    def test_a_plot_that_cannot_be_written_is_found_before_measuring(self):
+        status, out, err = lockstep(*self.options, "--plot", self.work / "absent" / "plot.svg")
+        self.assertEqual((status, out), (1, ""))
+        self.assertIn("plot.svg: cannot be written: No such file", err)
+        status, _, err = lockstep(*self.options, "--plot", "/dev/full")
+        self.assertEqual(status, 1)
+        self.assertIn("/dev/full: cannot be written", err)
 
 
 class SuggestionTest(unittest.TestCase):
