@@ -80,8 +80,8 @@ std::string suggestion(const std::string& word, const std::vector<std::string>& 
     }
     return edits[a.size()][b.size()];
   };
-  constexpr std::size_t kLongest = 64;  // longer words are no typing errors
-  if (word.size() > kLongest) return {};
+  constexpr std::size_t kShortest = 3, kLongest = 64;  // others are no typing errors
+  if (word.size() < kShortest || word.size() > kLongest) return {};
   std::string best;
   std::size_t fewest = std::max<std::size_t>(word.size() / 3, 1) + 1;
   for (const std::string& candidate : candidates) {

@@ -57,6 +57,11 @@ int report(const CLI::App& app, const CLI::ParseError& error) {
       app.get_subcommands([](const CLI::App* command) { return command->parsed(); });
   const CLI::App& command = commands.empty() ? app : *commands.front();
   std::string message = explain_extras(command);
+  if (message.empty() && commands.empty()) {
+    std::vector<std::string> names;
+    for (const CommandInfo& each : describe(app).commands) names.push_back(each.name);
+    message = fmt::format("a subcommand is required: {}", fmt::join(names, ", "));
+  }
   if (message.empty()) message = error.what();
   write_err(fmt::format("lockstep: {}\nSee `lockstep {}--help`.\n", message,
                         commands.empty() ? "" : command.get_name() + " "));

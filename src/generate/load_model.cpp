@@ -102,10 +102,13 @@ std::vector<std::int32_t> all_eos_ids(std::vector<std::int32_t> ids, const Confi
 void check_memory(const Model::Impl& model, const Mesh& mesh, const LoadOptions& options) {
   Workload workload;
   if (options.planned_batch_size > 0) {
+    check(options.planned_length <= model.config.max_position_embeddings,
+          "max_length is {}; the model has {} positions", options.planned_length,
+          model.config.max_position_embeddings);
     workload.batch_size = options.planned_batch_size;
     // Where no length is asked for, a Generator takes what there is room for.
     workload.length = options.planned_length > 0
-                          ? std::min(options.planned_length, model.config.max_position_embeddings)
+                          ? options.planned_length
                           : std::min(kShortestDefaultLength, model.config.max_position_embeddings);
   }
   const DeviceType device = mesh.devices().front().type;

@@ -193,6 +193,25 @@ class BenchTest(unittest.TestCase):
         self.assertIn("/dev/full: cannot be written", err)
 
 
+class MemoryTest(unittest.TestCase):
+    def test_what_does_not_fit_is_refused_before_it_is_loaded(self):
+        with tempfile.TemporaryDirectory() as directory:
+            file = pathlib.Path(directory, "config.json")
+            config = json.loads(
+                (cli_test.SOURCE / "tests/golden/model/llama/config.json").read_text())
+            config |= {"hidden_size": 65536, "intermediate_size": 2**18, "head_dim": 4096,
+                       "num_hidden_layers": 1000}
+            file.write_text(json.dumps(config))
+            for command in ("generate", "--prompt-ids", "1"), ("bench", "--prompt", 8, "-n", 8):
+                status, out, err = lockstep(*command, "-m", directory, "--load-format", "dummy",
+                                            "--tp", 2)
+                self.assertEqual((status, out), (1, ""))
+                self.assertRegex(err, r"^lockstep: error: the model does not fit into memory: 2 "
+                                      r"ranks take \d+\.\d+ TB \(.* free\. Nothing less would fit")
+            out = succeed("inspect", "-m", directory, "--load-format", "dummy")
+            self.assertIn(" free: the model does not fit\n", out)
+
+
 class SuggestionTest(unittest.TestCase):
     def check(self, message, *arguments):
         status, out, err = lockstep(*arguments)
@@ -210,6 +229,7 @@ class SuggestionTest(unittest.TestCase):
         self.check("there is no option --promt; did you mean --prompt?", "generate", "--promt", "a")
         self.check("there is no option --tpp; did you mean --tp?", "generate", "-m", "x", "--tpp=4")
         self.check("there is no option --nonsense", "generate", "-m", "x", "--nonsense")
+        self.check("there is no option -v", "-v")
         self.check("there is no argument extra", "generate", "-m", "x", "extra")
 
     def test_where_to_look_it_up(self):
