@@ -1,102 +1,85 @@
 // Sums one vector of every rank, on all ranks at once, and compares with the same sum on one
 // device.
 //
-//   build/examples/all_reduce --tp 4
-#include <CLI/CLI.hpp>
-
+//   build-dev/examples/all_reduce --tp 4
 #include <algorithm>
 #include <bit>
-#include <chrono>
-#include <cmath>
-#include <cstring>
-#include <iostream>
 #include <random>
-#include <vector>
 
-#include "lockstep/error.h"
+#include "common/example.h"
 #include "lockstep/spmd.h"
+#include "ops/ops.h"
 
 namespace {
 
+using lockstep::DType;
+using lockstep::Rank;
 using lockstep::Tensor;
 using Vector = std::vector<float>;
 
-Tensor tensor_of(Vector& values) {
-  return {values.data(), lockstep::DType::kFloat32, {static_cast<std::int64_t>(values.size())}, {}};
+// The vector of one rank.
+Vector vector_of(int rank, std::int64_t size) {
+  std::mt19937 random(static_cast<unsigned>(rank));
+  std::normal_distribution<float> normal;
+  Vector values(static_cast<std::size_t>(size));
+  for (float& value : values) value = normal(random);
+  return values;
 }
 
-// What one device computes: the vectors added in the order that comm.h promises for every world
-// size.
-Vector sum_on_one_device(const std::vector<Vector>& vectors, std::size_t begin, std::size_t end) {
-  if (end - begin == 1) return vectors[begin];
-  const std::size_t middle = begin + std::bit_floor(end - begin - 1);
-  Vector sum = sum_on_one_device(vectors, begin, middle);
-  const Vector right = sum_on_one_device(vectors, middle, end);
+// What one device computes: the vectors of ranks [begin, end) added in the order that comm.h
+// promises for every world size.
+Vector sum_on_one_device(int begin, int end, std::int64_t size) {
+  if (end - begin == 1) return vector_of(begin, size);
+  const int middle =
+      begin + static_cast<int>(std::bit_floor(static_cast<unsigned>(end - begin - 1)));
+  Vector sum = sum_on_one_device(begin, middle, size);
+  const Vector right = sum_on_one_device(middle, end, size);
   for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += right[i];
   return sum;
 }
 
-void all_reduce(int world_size, std::size_t size, int runs) {
-  const auto mesh = lockstep::Mesh::tensor_parallel(world_size, lockstep::DeviceType::kCpu);
-  // Each run repeats the collective, so that the time of starting a run does not hide it.
-  constexpr int kRepeats = 100;
-  lockstep::Executable sum(mesh, [](lockstep::Rank& rank) {
-    return [&rank](std::span<const Tensor> in, std::span<const Tensor> out) {
-      for (int repeat = 0; repeat < kRepeats; ++repeat) {
-        std::memcpy(out[0].data, in[0].data, in[0].bytes());
-        rank.comm().all_reduce(out[0]);
-      }
+example::Result sum_on_ranks(const lockstep::Mesh& mesh, std::int64_t size, int runs) {
+  const int repeats = example::repeats_on(mesh);
+  example::Result result;
+  result.values.resize(static_cast<std::size_t>(size));
+  bool first = true;
+  lockstep::Executable sum(mesh, [&](Rank& rank) -> lockstep::Executable::Step {
+    struct State {
+      lockstep::OwnedTensor data;
+      std::unique_ptr<lockstep::Recorder> recorder;
+    };
+    auto state =
+        std::make_shared<State>(allocate_tensor(rank.ops(), rank.device(), DType::kFloat32, {size}),
+                                rank.ops().make_recorder());
+    return [&, state](std::span<const Tensor>, std::span<const Tensor>) {
+      const Tensor& data = state->data.tensor;
+      // Zeros stay zeros, however often they are added.
+      Vector values = first ? vector_of(rank.id(), size) : Vector(static_cast<std::size_t>(size));
+      rank.ops().upload(data, {values.data(), data.dtype, data.shape, {}});
+      for (int repeat = 0; repeat < (first ? 1 : repeats); ++repeat)
+        state->recorder->run(0, [&] { rank.comm().all_reduce(data); });
+      if (first && rank.id() == 0)
+        rank.ops().download({result.values.data(), data.dtype, data.shape, {}}, data);
+      rank.ops().synchronize();
     };
   });
-
-  std::mt19937 random(1);
-  std::normal_distribution<float> normal;
-  std::vector<Vector> in(static_cast<std::size_t>(world_size), Vector(size));
-  for (Vector& vector : in)
-    for (float& value : vector) value = normal(random);
-  std::vector<Vector> out(in.size(), Vector(size));
-  std::vector<std::vector<Tensor>> inputs, outputs;
-  for (Vector& vector : in) inputs.push_back({tensor_of(vector)});
-  for (Vector& vector : out) outputs.push_back({tensor_of(vector)});
-
-  double fastest = INFINITY;  // microseconds
-  for (int run = 0; run < runs; ++run) {
-    const auto begin = std::chrono::steady_clock::now();
-    sum.run(inputs, outputs);
-    const std::chrono::duration<double, std::micro> time = std::chrono::steady_clock::now() - begin;
-    fastest = std::min(fastest, time.count() / kRepeats);
-  }
-
-  const Vector expected = sum_on_one_device(in, 0, in.size());
-  float difference = 0;
-  for (const Vector& vector : out)
-    for (std::size_t i = 0; i < size; ++i)
-      difference = std::max(difference, std::abs(vector[i] - expected[i]));
-  std::cout << to_string(mesh) << ", " << size << " floats: " << fastest
-            << " us per all-reduce (fastest of " << runs
-            << " runs)\nlargest difference from one device: " << difference << '\n';
+  sum.run();
+  first = false;
+  result.microseconds = example::median_time(runs, [&] { sum.run(); }) / repeats;
+  return result;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  int world_size = 4, runs = 20;
-  std::size_t size = 4096;
-  CLI::App app("Sums a vector across ranks");
-  app.add_option("--tp", world_size, "number of ranks")->capture_default_str();
-  app.add_option("--size", size, "floats per rank")
+  std::int64_t size = 4096;
+  CLI::App app("Sums a vector across ranks", "all_reduce");
+  example::Options options(app);
+  app.add_option("--size", size, "Floats per rank")
       ->check(CLI::Range(1, 1 << 28))
       ->capture_default_str();
-  app.add_option("--runs", runs, "times to run")
-      ->check(CLI::Range(1, 1'000'000))
-      ->capture_default_str();
-  try {
-    app.parse(argc, argv);
-    all_reduce(world_size, size, runs);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 2;
-  } catch (const lockstep::Error& error) {
-    std::cerr << "all_reduce: " << error.what() << '\n';
-    return 1;
-  }
+  return example::compare(app, argc, argv, options, [&](const lockstep::Mesh& mesh) {
+    if (mesh.world_size() > 1 || options.tp == 1) return sum_on_ranks(mesh, size, options.runs);
+    return example::Result{sum_on_one_device(0, options.tp, size), 0};
+  });
 }

@@ -4,10 +4,12 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "checkpoint/config.h"
+#include "core/dummy.h"
 #include "lockstep/tensor.h"
 
 namespace lockstep {
@@ -45,6 +47,9 @@ class Checkpoint {
   // blocks where those do not end at the range's borders). Throws Error naming file and tensor when
   // the file ends early or cannot be read.
   virtual void read(const TensorInfo& info, Range rows, Range columns, void* out) const = 0;
+
+  // For weights that are computed and not read: how, so that a device can do it by itself.
+  virtual std::optional<DummySource> dummy_source(const TensorInfo&) const { return std::nullopt; }
 };
 
 // A directory with config.json and safetensors, or a .gguf file. Validates everything the headers
@@ -54,7 +59,7 @@ std::unique_ptr<Checkpoint> open_checkpoint(const std::filesystem::path& path);
 
 // Seeded random weights for a config.json (or the directory around it), made on demand. Element
 // (row, column) of a tensor depends on seed, name, row and column alone, so that every world size
-// sees the same values; checkpoint/dummy.h has the formula.
+// sees the same values; core/dummy.h has the formula.
 std::unique_ptr<Checkpoint> open_dummy_checkpoint(const std::filesystem::path& path,
                                                   std::uint64_t seed = 0);
 

@@ -1,4 +1,4 @@
-#include "checkpoint/dummy.h"
+#include "core/dummy.h"
 
 #include "checkpoint/indexed_checkpoint.h"
 #include "checkpoint/json.h"
@@ -39,15 +39,22 @@ class DummyCheckpoint : public IndexedCheckpoint {
     }
   }
 
+  std::optional<DummySource> dummy_source(const TensorInfo& info) const override {
+    return source_of(info.name);
+  }
+
  private:
+  DummySource source_of(const std::string& name) const {
+    return {dummy_key(seed_, name), is_dummy_norm(name) ? kDummyNormBase : 0, config_.dtype};
+  }
+
   template <typename T, typename Round>
   void fill(const std::string& name, Range rows, Range columns, T* out, Round round) const {
-    const std::uint64_t key = dummy_key(seed_, name);
-    const std::int32_t base = is_dummy_norm(name) ? kDummyNormBase : 0;
+    const DummySource source = source_of(name);
     for (std::int64_t row = rows.begin; row < rows.end; ++row) {
-      const std::uint64_t row_key = dummy_row(key, static_cast<std::uint64_t>(row));
+      const std::uint64_t row_key = dummy_row(source.key, static_cast<std::uint64_t>(row));
       for (std::int64_t column = columns.begin; column < columns.end; ++column)
-        *out++ = round(dummy_value(row_key, static_cast<std::uint64_t>(column), base));
+        *out++ = round(dummy_value(row_key, static_cast<std::uint64_t>(column), source.base));
     }
   }
 

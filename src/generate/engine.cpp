@@ -8,6 +8,7 @@
 #include "generate/sampler.h"
 #include "model/kv_cache.h"
 #include "model/transformer.h"
+#include "spmd/fault.h"
 
 namespace lockstep {
 
@@ -69,6 +70,9 @@ void Engine::run(RankState& state) const {
   const StepInput& input = *input_;
   const Results& results = state.results[place_];
   const bool first_rank = state.rank.id() == 0;
+  // Steps of one token a sequence come back again and again.
+  const bool decode = input.slots.size() == input.logit_rows.size();
+  inject_fault(decode ? "decode" : "prefill", state.rank.id());
   state.batch.upload(input);
   const auto rows = static_cast<std::int64_t>(input.logit_rows.size());
   if (started_[place_].with_logits) {
@@ -81,8 +85,6 @@ void Engine::run(RankState& state) const {
       const Tensor logits = state.transformer.forward(state.batch, state.cache);
       if (rows > 0) state.sampler.sample(logits, state.batch, input);
     };
-    // Steps of one token a sequence come back again and again.
-    const bool decode = input.slots.size() == input.logit_rows.size();
     const std::uint64_t key = static_cast<std::uint64_t>(rows) << 2 |
                               static_cast<std::uint64_t>(input.any_penalty) << 1 |
                               static_cast<std::uint64_t>(input.any_filter);

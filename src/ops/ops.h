@@ -14,6 +14,7 @@
 #include <optional>
 
 #include "core/buffer.h"
+#include "core/dummy.h"
 #include "lockstep/tensor.h"
 
 namespace lockstep {
@@ -134,6 +135,11 @@ class Ops {
 
   // Memory of this device, zeroed.
   virtual Buffer allocate(std::size_t bytes) = 0;
+  // Host memory that upload() and write_rows() are quickest from. It is the caller's until stages()
+  // more calls; on a GPU, whose copies go on after the call, it is not to be written to after the
+  // copy was asked for.
+  virtual void* stage(std::size_t bytes) = 0;
+  virtual int stages() const = 0;
   // Between host memory and this device; sizes and dtypes agree. download() waits for all work
   // before it.
   virtual void upload(const Tensor& destination, const Tensor& host) = 0;
@@ -145,6 +151,12 @@ class Ops {
   // Sets rows [first_row, first_row + n) from host memory `rows` [n, in_features] in float32,
   // bfloat16 or float16; converts to the matrix's dtype (round to nearest even).
   virtual void write_rows(const Matrix& matrix, std::int64_t first_row, const Tensor& rows) = 0;
+  // Sets rows [first_row, first_row + rows) to seeded values: elements (source_row + r,
+  // source_column + c) of `source`. False where the device has no way of its own: the host has to
+  // make them.
+  virtual bool write_dummy_rows(const Matrix& matrix, std::int64_t first_row, std::int64_t rows,
+                                const DummySource& source, std::int64_t source_row,
+                                std::int64_t source_column) = 0;
   // Rows [begin, end) as a matrix that shares the memory; begin is a multiple of kRowBlock.
   virtual Matrix row_view(const Matrix& matrix, std::int64_t begin, std::int64_t end) = 0;
 

@@ -5,11 +5,7 @@
 #include <cstdint>
 #include <limits>
 
-#ifdef __CUDACC__
-#define LOCKSTEP_HOST_DEVICE __host__ __device__
-#else
-#define LOCKSTEP_HOST_DEVICE
-#endif
+#include "core/host_device.h"
 
 namespace lockstep::sampling {
 

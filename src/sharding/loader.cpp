@@ -1,12 +1,16 @@
 #include "sharding/loader.h"
 
 #include <algorithm>
+#include <deque>
+#include <functional>
+#include <future>
 #include <map>
 #include <string>
 #include <vector>
 
 #include "core/check.h"
 #include "core/convert.h"
+#include "spmd/fault.h"
 
 namespace lockstep {
 namespace {
@@ -28,6 +32,7 @@ class RankLoader {
       slices_.emplace(slice.name, std::move(slice));
   }
 
+  // First sets all memory aside, so that too little of it shows before anything is read.
   Weights load() {
     Weights weights;
     weights.embed_tokens = matrix({"model.embed_tokens.weight"}, kLeaves);
@@ -40,6 +45,7 @@ class RankLoader {
     } else {
       weights.lm_head = matrix({"lm_head.weight"}, kLeaves);
     }
+    carry_out();
     return weights;
   }
 
@@ -80,14 +86,23 @@ class RankLoader {
     std::int64_t rows = 0;
     for (const std::string& name : names) rows += slices_.at(name).rows.size();
     const std::int64_t columns = slices_.at(names.front()).columns.size();
-    Matrix result = ops_.make_matrix(rows, columns, leaves, options_.dtype);
+    const Matrix result = ops_.make_matrix(rows, columns, leaves, options_.dtype);
     std::int64_t row = 0;
     for (const std::string& name : names) {
-      for_each_piece(name, [&](const Tensor& piece) {
-        ops_.write_rows(result, row, piece);
-        row += piece.num_rows();
-        progress(static_cast<std::size_t>(piece.numel()) * size_of(options_.dtype));
-      });
+      const WeightSlice& slice = slices_.at(name);
+      const std::int64_t count = slice.rows.size();
+      const std::size_t row_bytes = static_cast<std::size_t>(columns) * size_of(options_.dtype);
+      const auto dummy = checkpoint_.dummy_source(info_of(name));
+      if (dummy && ops_.write_dummy_rows(result, row, count, *dummy, slice.rows.begin,
+                                         slice.columns.begin)) {
+        progress(static_cast<std::size_t>(count) * row_bytes);
+      } else {
+        add_pieces(name, [=, this](const Tensor& values, std::int64_t at) {
+          ops_.write_rows(result, row + at, values);
+          progress(static_cast<std::size_t>(values.num_rows()) * row_bytes);
+        });
+      }
+      row += count;
     }
     return result;
   }
@@ -97,41 +112,86 @@ class RankLoader {
     std::int64_t size = 0;
     for (const std::string& name : names) size += slices_.at(name).rows.size();
     OwnedTensor result = allocate_tensor(ops_, rank_.device(), DType::kFloat32, {size});
-    std::int64_t at = 0;
+    std::int64_t begin = 0;
     for (const std::string& name : names) {
-      for_each_piece(name, [&](const Tensor& piece) {
-        std::vector<float> values = to_float32(piece);
-        const std::int64_t count = piece.numel();
-        ops_.upload(result.tensor.rows(at, at + count),
-                    Tensor{values.data(), DType::kFloat32, {count}, Device{}});
-        at += count;
+      add_pieces(name, [=, this, target = result.tensor](const Tensor& values, std::int64_t at) {
+        std::vector<float> floats = to_float32(values);
+        const std::int64_t count = values.numel();
+        ops_.upload(target.rows(begin + at, begin + at + count),
+                    Tensor{floats.data(), DType::kFloat32, {count}, Device{}});
         progress(static_cast<std::size_t>(count) * sizeof(float));
       });
+      begin += slices_.at(name).rows.size();
     }
     return result;
   }
 
-  // Reads a slice in pieces of whole rows, [rows, columns] each, at most kPieceBytes where a row is
-  // not longer.
-  template <typename Function>
-  void for_each_piece(const std::string& name, const Function& function) {
-    const WeightSlice& slice = slices_.at(name);
+  const TensorInfo& info_of(const std::string& name) const {
     const TensorInfo* info = checkpoint_.find(name);
     check(info != nullptr, "the checkpoint has no tensor {}", name);
-    const std::int64_t columns = slice.columns.size();
-    const std::size_t row_bytes = static_cast<std::size_t>(columns) * size_of(info->dtype);
+    return *info;
+  }
+
+  // Puts some rows of a slice in place; `at` is the first one's number within the slice.
+  using Place = std::function<void(const Tensor& values, std::int64_t at)>;
+
+  // Cuts a slice into pieces of whole rows, at most kPieceBytes each where a row is not longer.
+  void add_pieces(const std::string& name, const Place& place) {
+    const TensorInfo& info = info_of(name);
+    const WeightSlice& slice = slices_.at(name);
+    const std::size_t row_bytes =
+        static_cast<std::size_t>(slice.columns.size()) * size_of(info.dtype);
     const auto step = static_cast<std::int64_t>(
         std::max<std::size_t>(1, kPieceBytes / std::max<std::size_t>(1, row_bytes)));
     for (std::int64_t begin = slice.rows.begin; begin < slice.rows.end; begin += step) {
       const Range rows{begin, std::min(begin + step, slice.rows.end)};
-      const std::size_t bytes = static_cast<std::size_t>(rows.size()) * row_bytes;
-      if (piece_.bytes() < bytes) piece_ = allocate_host(std::max(bytes, kPieceBytes));
-      if (columns > 0) checkpoint_.read(*info, rows, slice.columns, piece_.data());
-      function(Tensor{piece_.data(), info->dtype, {rows.size(), columns}, Device{}});
+      pieces_.push_back({&info, rows, slice.columns, begin - slice.rows.begin, place});
     }
   }
 
+  // A rectangle of a tensor that has to be put in place.
+  struct Piece {
+    const TensorInfo* info;
+    Range rows, columns;
+    std::int64_t at;
+    Place place;
+  };
+
+  // Reads the pieces, several at the same time where the device copies from several stages, and
+  // puts them in place in their order.
+  void carry_out() {
+    struct Reading {
+      const Piece* piece;
+      Tensor values;  // in a stage
+      std::future<void> done;
+    };
+    std::deque<Reading> readings;
+    const auto place_first = [&] {
+      Reading& first = readings.front();
+      first.done.get();
+      first.piece->place(first.values, first.piece->at);
+      readings.pop_front();
+    };
+    // While the last stage's copy goes on, the others are read into.
+    const auto most = static_cast<std::size_t>(std::max(1, ops_.stages() - 1));
+    const auto policy = most > 1 ? std::launch::async : std::launch::deferred;
+    for (const Piece& piece : pieces_) {
+      if (readings.size() == most) place_first();
+      const Shape shape{piece.rows.size(), piece.columns.size()};
+      Tensor values{nullptr, piece.info->dtype, shape, Device{}};
+      values.data = ops_.stage(std::max(values.bytes(), kPieceBytes));
+      readings.push_back({&piece, values, std::async(policy, [this, &piece, values] {
+                            if (values.numel() > 0)
+                              checkpoint_.read(*piece.info, piece.rows, piece.columns, values.data);
+                          })});
+    }
+    while (!readings.empty()) place_first();
+  }
+
+  // After each piece: the other ranks need not go on where one has failed.
   void progress(std::size_t bytes) {
+    inject_fault("load", rank_.id());
+    rank_.comm().throw_if_aborted();
     if (options_.progress) options_.progress(bytes);
   }
 
@@ -142,7 +202,7 @@ class RankLoader {
   const RankLoadOptions& options_;
   const ShardPlan& plan_;
   std::map<std::string, WeightSlice> slices_;
-  Buffer piece_;
+  std::vector<Piece> pieces_;
 };
 
 }  // namespace

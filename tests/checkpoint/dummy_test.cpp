@@ -1,4 +1,4 @@
-#include "checkpoint/dummy.h"
+#include "core/dummy.h"
 
 #include <gmock/gmock.h>
 

@@ -147,6 +147,32 @@ class UsageTest(CommandTest):
         self.fail_with(1, "128 positions", "bench", "-m", self.tiny, "--prompt", 100, "-n", 100)
 
 
+class FailingRankTest(CommandTest):
+    def generate(self, fault):
+        return lockstep("generate", "-m", self.tiny, "--tp", 4, "--prompt-ids", "5,6,7", "-n", 8, "--ignore-eos",
+                        env={"LOCKSTEP_FAULT": fault})
+
+    def test_one_error_names_the_rank_and_no_other_goes_on(self):
+        for place, tokens in ("load", False), ("prefill", False), ("decode", True):
+            for rank in 0, 3:
+                with self.subTest(place=place, rank=rank):
+                    status, out, err = self.generate(f"{place}:{rank}")
+                    self.assertEqual(status, 1)
+                    self.assertEqual(bool(out.strip()), tokens)
+                    self.assertRegex(err, rf"error: rank {rank} \(cpu:{rank}\) failed in \w+: LOCKSTEP_FAULT asks")
+                    self.assertEqual(err.count("error:"), 1)
+
+    def test_a_rank_that_is_not_there_does_not_fail(self):
+        self.assertEqual(self.generate("decode:4")[0], 0)
+
+    def test_a_fault_that_is_none(self):
+        for fault in "decode", "decode:", "decode:x", "encode:1", ":1":
+            with self.subTest(fault=fault):
+                status, _, err = self.generate(fault)
+                self.assertEqual(status, 1)
+                self.assertIn(f'LOCKSTEP_FAULT is "{fault}"; it has to be load, prefill or decode', err)
+
+
 class GenerateTest(CommandTest):
     def test_tokens_to_stdout_and_figures_to_stderr(self):
         out, err = self.succeed("generate", "-m", self.tiny, "--prompt-ids", "5,6,7", "-t", 0,

@@ -10,9 +10,9 @@
 #include <numeric>
 #include <tuple>
 
-#include "checkpoint/dummy.h"
 #include "checkpoint/test_files.h"
 #include "core/convert.h"
+#include "core/dummy.h"
 #include "lockstep/error.h"
 #include "spmd/team.h"
 

@@ -50,6 +50,14 @@ std::unique_ptr<Download> CpuOps::make_download() {
 
 Buffer CpuOps::allocate(std::size_t bytes) { return allocate_host(bytes); }
 
+void* CpuOps::stage(std::size_t bytes) {
+  if (stage_.bytes() < bytes) {
+    stage_ = Buffer();  // first give back, then ask
+    stage_ = allocate_host(bytes);
+  }
+  return stage_.data();
+}
+
 void CpuOps::upload(const Tensor& destination, const Tensor& host) {
   check_tensor("upload", "destination", destination, host.dtype, host.shape);
   check_tensor("upload", "host", host, host.dtype, host.shape);

@@ -60,12 +60,18 @@ class CpuOps final : public Ops {
   void synchronize() override {}
   DType activation_dtype(DType) const override { return DType::kFloat32; }
   Buffer allocate(std::size_t bytes) override;
+  void* stage(std::size_t bytes) override;
+  int stages() const override { return 1; }
   void upload(const Tensor& destination, const Tensor& host) override;
   void download(const Tensor& host, const Tensor& source) override;
 
   Matrix make_matrix(std::int64_t out_features, std::int64_t in_features, int leaves,
                      DType dtype) override;
   void write_rows(const Matrix& matrix, std::int64_t first_row, const Tensor& rows) override;
+  bool write_dummy_rows(const Matrix&, std::int64_t, std::int64_t, const DummySource&, std::int64_t,
+                        std::int64_t) override {
+    return false;
+  }
   Matrix row_view(const Matrix& matrix, std::int64_t begin, std::int64_t end) override;
 
   void read(const Matrix& matrix) override;
@@ -98,6 +104,7 @@ class CpuOps final : public Ops {
   WeightArena weights_;
   Scratch scratch_;
   Rotations rotations_;
+  Buffer stage_;
 };
 
 // The instruction sets that this machine can run the kernels with, best first ("AVX3", "AVX2",

@@ -10,7 +10,7 @@
 namespace lockstep::cuda {
 namespace {
 
-constexpr std::size_t kStagingBytes = std::size_t{16} << 20;
+constexpr std::size_t kStagingBytes = std::size_t{2} << 20;
 constexpr std::size_t kStagingAlignment = 256;
 constexpr std::size_t kMatmulWorkspaceBytes = std::size_t{32} << 20;
 
@@ -33,6 +33,8 @@ CudaOps::CudaOps(int device, bool deterministic) : device_(device), deterministi
 
 CudaOps::~CudaOps() {
   cudaStreamSynchronize(stream_);
+  for (const Stage& stage : stages_)
+    if (stage.copied) cudaEventDestroy(stage.copied);
   cudaStreamDestroy(stream_);
 }
 
@@ -57,11 +59,32 @@ Buffer CudaOps::allocate(std::size_t bytes) {
   return buffer;
 }
 
-// The caller's memory is free again when this returns; the copy itself is enqueued.
+void* CudaOps::stage(std::size_t bytes) {
+  Stage& stage = stages_[static_cast<std::size_t>(next_stage_)];
+  next_stage_ = (next_stage_ + 1) % kStages;
+  if (stage.copied)
+    check_cuda(cudaEventSynchronize(stage.copied));
+  else
+    check_cuda(cudaEventCreateWithFlags(&stage.copied, cudaEventDisableTiming));
+  if (stage.memory.bytes() < bytes) {
+    stage.memory = Buffer();  // first give back, then ask
+    stage.memory = allocate_pinned(bytes);
+  }
+  return stage.memory.data();
+}
+
+// The caller's memory, unless it is a stage, is free again when this returns; the copy is enqueued.
 void CudaOps::upload(const Tensor& destination, const Tensor& host) {
   check_tensor("upload", "destination", destination, host.dtype, host.shape);
   const auto* from = host.as<const char>();
   auto* to = destination.as<char>();
+  for (const Stage& stage : stages_) {
+    const auto* begin = static_cast<const char*>(stage.memory.data());
+    if (begin == nullptr || from < begin || from >= begin + stage.memory.bytes()) continue;
+    check_cuda(cudaMemcpyAsync(to, from, host.bytes(), cudaMemcpyHostToDevice, stream_));
+    check_cuda(cudaEventRecord(stage.copied, stream_));
+    return;
+  }
   for (std::size_t done = 0; done < host.bytes();) {
     if (staged_ == staging_.bytes()) {
       check_cuda(cudaStreamSynchronize(stream_));

@@ -10,6 +10,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <array>
 #include <cstdint>
 #include <memory>
 
@@ -35,12 +36,17 @@ class CudaOps final : public Ops {
   void synchronize() override;
   DType activation_dtype(DType weights) const override { return weights; }
   Buffer allocate(std::size_t bytes) override;
+  void* stage(std::size_t bytes) override;
+  int stages() const override { return kStages; }
   void upload(const Tensor& destination, const Tensor& host) override;
   void download(const Tensor& host, const Tensor& source) override;
 
   Matrix make_matrix(std::int64_t out_features, std::int64_t in_features, int leaves,
                      DType dtype) override;
   void write_rows(const Matrix& matrix, std::int64_t first_row, const Tensor& rows) override;
+  bool write_dummy_rows(const Matrix& matrix, std::int64_t first_row, std::int64_t rows,
+                        const DummySource& source, std::int64_t source_row,
+                        std::int64_t source_column) override;
   Matrix row_view(const Matrix& matrix, std::int64_t begin, std::int64_t end) override;
   void read(const Matrix& matrix) override;
 
@@ -82,6 +88,15 @@ class CudaOps final : public Ops {
   // Pinned host memory that uploads pass through, used as a ring.
   Buffer staging_;
   std::size_t staged_ = 0;
+  // Pinned host memory for stage(), and when the copies from it are done.
+  struct Stage {
+    Buffer memory;
+    cudaEvent_t copied = nullptr;
+  };
+  static constexpr int kStages = 8;
+  std::array<Stage, kStages> stages_;
+  int next_stage_ = 0;
+  Buffer unconverted_;  // rows on their way into a matrix of another dtype or width
 };
 
 }  // namespace lockstep::cuda

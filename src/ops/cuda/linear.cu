@@ -16,7 +16,6 @@ constexpr int kWarps = 8;     // of a CTA: one for each leaf, or several panels'
 constexpr int kPanel = 16;    // weight rows of one tensor-core tile
 constexpr int kTileRows = 8;  // input rows of one tensor-core tile
 constexpr int kStep = 32;     // columns that a warp multiplies at a time: two tiles' worth
-constexpr int kUnroll = 4;    // steps whose weights are in flight together
 constexpr int kMaxDecodeRows = 64;
 
 struct LinearArguments {

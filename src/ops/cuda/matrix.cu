@@ -1,8 +1,6 @@
 // Matrices on the GPU: row-major, rows padded to whole 16 bytes.
-#include <cstring>
-#include <vector>
+#include <algorithm>
 
-#include "core/convert.h"
 #include "ops/cuda/checks.h"
 #include "ops/cuda/cuda_ops.h"
 #include "ops/cuda/element.h"
@@ -10,6 +8,37 @@
 
 namespace lockstep::cuda {
 namespace {
+
+constexpr int kThreads = 256;
+
+template <typename From, typename To>
+__global__ void convert_rows_kernel(To* out, const From* in, std::int64_t rows,
+                                    std::int64_t columns, std::int64_t leading) {
+  begin_kernel();
+  const std::int64_t column = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (column >= columns) return;
+  for (std::int64_t row = blockIdx.y; row < rows; row += gridDim.y)
+    out[row * leading + column] = from_float<To>(to_float(in[row * columns + column]));
+}
+
+// As core/dummy.h has it, to the bit: every step there is exact but the last rounding.
+template <typename T>
+__global__ void dummy_rows_kernel(T* out, DummySource source, std::int64_t source_row,
+                                  std::int64_t source_column, std::int64_t rows,
+                                  std::int64_t columns, std::int64_t leading) {
+  begin_kernel();
+  const std::int64_t column = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (column >= columns) return;
+  for (std::int64_t row = blockIdx.y; row < rows; row += gridDim.y) {
+    float value = dummy_value(dummy_row(source.key, static_cast<std::uint64_t>(source_row + row)),
+                              static_cast<std::uint64_t>(source_column + column), source.base);
+    if (source.dtype == DType::kBFloat16)
+      value = to_float(from_float<BFloat16>(value));
+    else if (source.dtype == DType::kFloat16)
+      value = to_float(from_float<Float16>(value));
+    out[row * leading + column] = from_float<T>(value);
+  }
+}
 
 template <typename T>
 __global__ void embedding_kernel(float* out, const T* table, const std::int32_t* ids,
@@ -76,21 +105,33 @@ void CudaOps::write_rows(const Matrix& matrix, std::int64_t first_row, const Ten
     upload(tensor_of(to, total, device), tensor_of(rows.data, total, Device{}));
     return;
   }
-  const std::vector<float> values = to_float32(rows);
-  std::vector<char> converted(static_cast<std::size_t>(total));
-  for (std::int64_t row = 0; row < rows.shape[0]; ++row) {
-    char* line = converted.data() + static_cast<std::size_t>(row) * row_bytes;
-    for (std::int64_t column = 0; column < matrix.in_features; ++column) {
-      const float value = values[static_cast<std::size_t>(row * matrix.in_features + column)];
-      const std::uint16_t half =
-          matrix.dtype == DType::kBFloat16 ? float_to_bfloat16(value) : float_to_float16(value);
-      if (matrix.dtype == DType::kFloat32)
-        std::memcpy(line + column * 4, &value, 4);
-      else
-        std::memcpy(line + column * 2, &half, 2);
-    }
-  }
-  upload(tensor_of(to, total, device), tensor_of(converted.data(), total, Device{}));
+  if (unconverted_.bytes() < rows.bytes()) unconverted_ = allocate(rows.bytes());
+  const auto bytes = static_cast<std::int64_t>(rows.bytes());
+  upload(tensor_of(unconverted_.data(), bytes, device), tensor_of(rows.data, bytes, Device{}));
+  with_element_type(rows.dtype, [&]<typename From>(From) {
+    with_element_type(matrix.dtype, [&]<typename To>(To) {
+      launch(stream_, convert_rows_kernel<From, To>, divide_up(matrix.in_features, kThreads),
+             std::min(rows.shape[0], kMaxGridYZ), 1, dim3(kThreads), reinterpret_cast<To*>(to),
+             static_cast<const From*>(unconverted_.data()), rows.shape[0], matrix.in_features,
+             leading);
+    });
+  });
+}
+
+bool CudaOps::write_dummy_rows(const Matrix& matrix, std::int64_t first_row, std::int64_t rows,
+                               const DummySource& source, std::int64_t source_row,
+                               std::int64_t source_column) {
+  check(first_row >= 0 && rows >= 0 && first_row + rows <= matrix.out_features,
+        "write_dummy_rows: {} rows from row {} of [{}, {}]", rows, first_row, matrix.out_features,
+        matrix.in_features);
+  const std::int64_t leading = leading_dimension(matrix);
+  with_element_type(matrix.dtype, [&]<typename T>(T) {
+    launch(stream_, dummy_rows_kernel<T>, divide_up(matrix.in_features, kThreads),
+           std::min(rows, kMaxGridYZ), 1, dim3(kThreads),
+           static_cast<T*>(matrix.data) + first_row * leading, source, source_row, source_column,
+           rows, matrix.in_features, leading);
+  });
+  return true;
 }
 
 Matrix CudaOps::row_view(const Matrix& matrix, std::int64_t begin, std::int64_t end) {

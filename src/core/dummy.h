@@ -19,9 +19,12 @@
 #include <cstdint>
 #include <string_view>
 
+#include "core/host_device.h"
+#include "lockstep/tensor.h"
+
 namespace lockstep {
 
-constexpr std::uint64_t dummy_mix(std::uint64_t z) {
+LOCKSTEP_HOST_DEVICE constexpr std::uint64_t dummy_mix(std::uint64_t z) {
   z += 0x9e3779b97f4a7c15u;
   z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
   z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
@@ -35,19 +38,27 @@ constexpr std::uint64_t dummy_key(std::uint64_t seed, std::string_view name) {
 }
 
 // What all elements of one row share; `key` is dummy_key's.
-constexpr std::uint64_t dummy_row(std::uint64_t key, std::uint64_t row) {
+LOCKSTEP_HOST_DEVICE constexpr std::uint64_t dummy_row(std::uint64_t key, std::uint64_t row) {
   return dummy_mix(key + row);
 }
 
 inline constexpr std::int32_t kDummyNormBase = 1 << 21;
 
 // base: kDummyNormBase for norms' weights, else 0.
-constexpr float dummy_value(std::uint64_t row_key, std::uint64_t column, std::int32_t base) {
+LOCKSTEP_HOST_DEVICE constexpr float dummy_value(std::uint64_t row_key, std::uint64_t column,
+                                                 std::int32_t base) {
   const std::uint64_t bits = dummy_mix(row_key + column);
   const std::uint64_t sum =
       (bits & 0xffff) + (bits >> 16 & 0xffff) + (bits >> 32 & 0xffff) + (bits >> 48);
   return static_cast<float>(static_cast<std::int32_t>(sum) - 131070 + base) * 0x1p-21f;
 }
+
+// How the elements of one tensor are made.
+struct DummySource {
+  std::uint64_t key = 0;
+  std::int32_t base = 0;
+  DType dtype = DType::kFloat32;  // that values are rounded to before all else
+};
 
 // Whether a tensor of this name is a norm's weight: "...norm.weight".
 constexpr bool is_dummy_norm(std::string_view name) { return name.ends_with("norm.weight"); }
