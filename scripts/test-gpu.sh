@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds and runs the GPU tests, on a machine with one GPU or several (tests of several ranks use as
-# many as there are). Prints what docs/gpu.md records: date, commit, hardware, result.
+# many as there are). Prints what docs/gpu.md records: date, commit, hardware, results. BUILD names
+# a build folder that is there already.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -8,9 +9,53 @@ command -v nvidia-smi >/dev/null || {
   echo "test-gpu: there is no NVIDIA driver here" >&2
   exit 1
 }
-cmake --preset dev -DLOCKSTEP_CUDA=ON
-cmake --build --preset dev --target cuda_test
+build=${BUILD:-build-dev}
+if [[ -z ${BUILD:-} ]]; then
+  cmake --preset dev -DLOCKSTEP_CUDA=ON
+  cmake --build --preset dev --target cuda_test lockstep
+fi
+gpus=$(nvidia-smi --list-gpus | wc -l)
+tp=$((gpus >= 4 ? 4 : gpus >= 2 ? 2 : 1))
+failed=0
+
+# check NAME COMMAND...: runs it and says whether it succeeded.
+check() {
+  local name=$1 start=$EPOCHREALTIME
+  shift
+  if "$@"; then echo "ok: $name"; else
+    echo "FAILED: $name"
+    failed=1
+  fi
+  awk -v a="$start" -v b="$EPOCHREALTIME" 'BEGIN { printf "    %.2f s\n", b - a }'
+}
+
+generate() {
+  timeout 240 "$build/lockstep" generate --device cuda --tp "$tp" -m "$@" --ignore-eos \
+    --prompt-ids 1,2,3,4,5,6,7,8 >/dev/null
+}
+
+# A rank that fails at $1: one error that names it, and an end.
+fault() {
+  local place=$1 rank=$((tp - 1)) error status=0
+  error=$(LOCKSTEP_FAULT=$place:$rank generate bench/models/tinyllama-1.1b --load-format dummy -n 64 2>&1) || status=$?
+  [[ $status == 1 && $error == *"rank $rank (cuda:$rank) failed in"*"LOCKSTEP_FAULT asks"* ]] || {
+    echo "status $status: $error"
+    return 1
+  }
+}
+
 date -u +%Y-%m-%d
 git log -1 --format=%h 2>/dev/null || true
 nvidia-smi --query-gpu=name,driver_version --format=csv,noheader
-build-dev/cuda_test --gtest_brief=1
+check "cuda_test" timeout 400 "$build/cuda_test" --gtest_brief=1
+check "no fault" generate bench/models/tinyllama-1.1b --load-format dummy -n 64
+for place in load prefill decode; do check "a fault in $place" fault "$place"; done
+check "10000 steps on $tp GPUs" generate bench/models/mistral-7b --load-format dummy -n 10000 --max-length 10016
+if command -v compute-sanitizer >/dev/null; then
+  for tool in memcheck racecheck; do
+    check "$tool" timeout 300 compute-sanitizer --tool "$tool" --error-exitcode 1 --print-limit 5 \
+      "$build/lockstep" generate --device cuda --tp 1 -m tests/golden/model/llama --ignore-eos \
+      --prompt-ids 1,2,3,4,5,6,7,8 -n 12
+  done
+fi
+exit "$failed"

@@ -165,10 +165,10 @@ def version4_config(case, config):
     return dict(sorted((old | case.v4).items()))
 
 
-def logits_of(directory, ids):
-    """transformers' float32 logits [tokens, vocab] of the checkpoint as it lies on disk."""
+def logits_of(directory, ids, dtype=torch.float32):
+    """transformers' logits [tokens, vocab], in this dtype, of the checkpoint as it lies on disk."""
     model = transformers.AutoModelForCausalLM.from_pretrained(
-        directory, dtype=torch.float32, attn_implementation="eager"
+        directory, dtype=dtype, attn_implementation="eager"
     ).eval()
     return model, model(torch.tensor([ids]), use_cache=False).logits[0]
 
@@ -176,6 +176,11 @@ def logits_of(directory, ids):
 def change(a, b):
     """Largest difference, relative to the largest logit."""
     return ((a - b).abs().max() / b.abs().max()).item()
+
+
+def rms_error(a, b):
+    """Root mean square of the difference, relative to that of the logits."""
+    return ((a - b).square().mean() / b.square().mean()).sqrt().item()
 
 
 def check_sensitivity(case, arch, weights, ids, logits):
@@ -228,6 +233,7 @@ def make_case(case, directory):
     if error > 1e-5:
         raise SystemExit(f"{case.name}: transformers and the float64 reference differ by {error}")
     check_sensitivity(case, arch, weights, ids, exact)
+    _, rounded = logits_of(directory, ids, torch.bfloat16)
 
     if case.v4 is not None:
         old = version4_config(case, json.loads((directory / "config.json").read_text()))
@@ -244,6 +250,7 @@ def make_case(case, directory):
         "config_v4": case.v4 is not None,
         "max_abs_logit": float(f"{logits.abs().max().item():.4g}"),
         "float32_rounding": float(f"{error:.1e}"),
+        "bfloat16_error": float(f"{rms_error(rounded.double(), exact):.3g}"),
     }
 
 

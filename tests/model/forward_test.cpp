@@ -80,6 +80,13 @@ TEST(SixteenBits, LoseNothingWhenKept) {
   }
 }
 
+TEST_P(Forward, Bfloat16LosesNoMoreThanTransformersDo) {
+  const Expected expected = expected_of(GetParam());
+  const LoadedModel model = load(golden_path(GetParam()), 1, DType::kBFloat16);
+  EXPECT_LE(rms_error(logits_of(model, expected.ids), expected.logits),
+            1.1 * transformers_bfloat16_error(GetParam()));
+}
+
 class SmolLM2 : public testing::TestWithParam<int> {};
 INSTANTIATE_TEST_SUITE_P(Ranks, SmolLM2, testing::Values(1, 4), testing::PrintToStringParamName());
 

@@ -4,7 +4,9 @@
 #include <bit>
 #include <cmath>
 #include <cstdlib>
+#include <fstream>
 #include <limits>
+#include <nlohmann/json.hpp>
 #include <numeric>
 #include <type_traits>
 #include <utility>
@@ -179,6 +181,26 @@ double relative_error(const std::vector<float>& actual, const std::vector<float>
     largest = std::max(largest, std::abs(static_cast<double>(expected[i])));
   }
   return difference / largest;
+}
+
+double rms_error(const std::vector<float>& actual, const std::vector<float>& expected) {
+  if (actual.size() != expected.size()) return std::numeric_limits<double>::infinity();
+  double difference = 0, total = 0;
+  for (std::size_t i = 0; i < actual.size(); ++i) {
+    if (std::isnan(actual[i])) return std::numeric_limits<double>::infinity();
+    const double error = static_cast<double>(actual[i]) - expected[i];
+    difference += error * error;
+    total += static_cast<double>(expected[i]) * expected[i];
+  }
+  return std::sqrt(difference / total);
+}
+
+double transformers_bfloat16_error(const std::string& name) {
+  std::ifstream file(golden_path("manifest.json"));
+  const auto manifest = nlohmann::json::parse(file);
+  for (const auto& checkpoint : manifest.at("checkpoints"))
+    if (checkpoint.at("name") == name) return checkpoint.at("bfloat16_error");
+  fail("manifest.json has no {}", name);
 }
 
 BitDifference bit_difference(const std::vector<float>& actual, const std::vector<float>& expected) {

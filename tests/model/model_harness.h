@@ -93,6 +93,11 @@ std::vector<float> logits_of(const LoadedModel& model, const std::vector<std::in
 // sizes or a NaN.
 double relative_error(const std::vector<float>& actual, const std::vector<float>& expected);
 
+// The root mean square of the difference, relative to that of `expected`; infinite likewise.
+double rms_error(const std::vector<float>& actual, const std::vector<float>& expected);
+// rms_error() of transformers in bfloat16 on a golden checkpoint.
+double transformers_bfloat16_error(const std::string& name);
+
 // Bits, not values; a NaN is always a difference. Says how many numbers differ and where the first
 // one is.
 struct BitDifference {

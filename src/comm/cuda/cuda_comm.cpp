@@ -125,8 +125,8 @@ class CudaComm final : public Comm {
         world_size_(host_.world_size()),
         stream_(stream) {
     if (world_size_ == 1) return;
-    start_nccl();
     start_peers();
+    if (!peers_) start_nccl();
   }
 
   ~CudaComm() override {
@@ -198,9 +198,18 @@ class CudaComm final : public Comm {
   }
 
  private:
+  // Started by the first collective that needs it, on all ranks alike: it takes a second, and short
+  // prompts never need it.
   ncclComm_t nccl() {
-    const std::lock_guard lock(group_->mutex);
-    const ncclComm_t comm = group_->comms[static_cast<std::size_t>(rank_)];
+    const auto current = [&] {
+      const std::lock_guard lock(group_->mutex);
+      return group_->comms[static_cast<std::size_t>(rank_)];
+    };
+    if (current() == nullptr) {
+      group_->throw_if_aborted();
+      start_nccl();
+    }
+    const ncclComm_t comm = current();
     check(comm != nullptr, "the ranks were aborted");
     return comm;
   }
