@@ -154,12 +154,14 @@ HostReport report_host() {
   return host;
 }
 
-std::vector<Finding> diagnose(const HostReport& host, const GpuReport& gpus) {
+std::vector<Finding> diagnose(const HostReport& host, const std::optional<GpuReport>& report) {
   std::vector<Finding> findings;
   if (host.simd == "SCALAR" || host.simd == "EMU128")
     findings.push_back({false, "the CPU runs scalar code, which is many times slower",
                         "it has no AVX2 with FMA and no NEON",
                         "use a CPU with AVX2 (2013 or newer), or a virtual machine that shows it"});
+  if (!report) return findings;
+  const GpuReport& gpus = *report;
   const bool nvidia = host.nvidia_devices > 0 || host.driver_files;
   if (!gpus.built_in) {
     if (nvidia)

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -27,7 +28,8 @@ struct Finding {
   std::string what, cause, cure;
 };
 
-std::vector<Finding> diagnose(const HostReport& host, const GpuReport& gpus);
+// Without a GpuReport: of the host alone.
+std::vector<Finding> diagnose(const HostReport& host, const std::optional<GpuReport>& gpus);
 
 // Of an error while measuring.
 Finding diagnose_failure(const std::string& what, const std::string& error);

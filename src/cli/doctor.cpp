@@ -30,7 +30,7 @@ struct Measurement {
 
 struct Report {
   HostReport host;
-  GpuReport gpus;
+  std::optional<GpuReport> gpus;  // none where only the CPU was to be examined
   std::vector<Measurement> measurements;
   std::vector<Finding> findings;
 
@@ -56,22 +56,23 @@ Report examine(const DoctorOptions& options) {
   setenv("LOCKSTEP_TIMEOUT_SECONDS", "20", /*overwrite=*/0);
   Report report;
   report.host = report_host();
-  report.gpus = report_gpus();
+  if (options.device != "cpu") report.gpus = report_gpus();
   report.findings = diagnose(report.host, report.gpus);
-  const int gpus = static_cast<int>(report.gpus.gpus.size());
+  const int gpus = report.gpus ? static_cast<int>(report.gpus->gpus.size()) : 0;
+  const bool built_in = report.gpus && report.gpus->built_in;
   if (options.device == "cuda" && gpus == 0 && !report.broken())
     report.findings.push_back(
         {true, "there is no GPU to examine",
-         report.gpus.built_in ? "this host has none" : "this build of Lockstep has no CUDA",
-         report.gpus.built_in ? "use --device cpu"
-                              : "build with -DLOCKSTEP_CUDA=ON where the CUDA toolkit and NCCL "
-                                "are"});
+         built_in ? "this host has none" : "this build of Lockstep has no CUDA",
+         built_in ? "use --device cpu"
+                  : "build with -DLOCKSTEP_CUDA=ON where the CUDA toolkit and NCCL "
+                    "are"});
   if (options.device != "cuda") {
     constexpr int kRanks = 4;
     const int ranks = options.tp > 0 ? options.tp : std::min(kRanks, report.host.cores);
     measure(Mesh::tensor_parallel(ranks, DeviceType::kCpu), report);
   }
-  if (options.device != "cpu" && gpus > 0) {
+  if (gpus > 0) {
     if (options.tp > gpus)
       report.findings.push_back({true, fmt::format("{} ranks need as many GPUs", options.tp),
                                  fmt::format("there are {}", gpus), "use a smaller --tp"});
@@ -113,21 +114,22 @@ nlohmann::ordered_json gpus_json(const GpuReport& gpus) {
 
 void print_json(const Report& report) {
   const HostReport& host = report.host;
-  nlohmann::ordered_json json = {{"version", version()},
-                                 {"git_revision", git_revision()},
-                                 {"backends", backends()},
-                                 {"ok", !report.broken()},
-                                 {"host",
-                                  {{"cpu", host.cpu},
-                                   {"cores", host.cores},
-                                   {"all_cores", host.all_cores},
-                                   {"simd", host.simd},
-                                   {"memory_bytes", host.memory},
-                                   {"available_bytes", host.available},
-                                   {"nvidia_devices", host.nvidia_devices}}},
-                                 {"cuda", gpus_json(report.gpus)},
-                                 {"measurements", nlohmann::ordered_json::array()},
-                                 {"findings", nlohmann::ordered_json::array()}};
+  nlohmann::ordered_json json = {
+      {"version", version()},
+      {"git_revision", git_revision()},
+      {"backends", backends()},
+      {"ok", !report.broken()},
+      {"host",
+       {{"cpu", host.cpu},
+        {"cores", host.cores},
+        {"all_cores", host.all_cores},
+        {"simd", host.simd},
+        {"memory_bytes", host.memory},
+        {"available_bytes", host.available},
+        {"nvidia_devices", host.nvidia_devices}}},
+      {"cuda", report.gpus ? gpus_json(*report.gpus) : nlohmann::ordered_json()},
+      {"measurements", nlohmann::ordered_json::array()},
+      {"findings", nlohmann::ordered_json::array()}};
   for (const Measurement& measurement : report.measurements) {
     const MeshSpeed& speed = measurement.speed;
     nlohmann::ordered_json entry = {{"mesh", measurement.mesh},
@@ -253,8 +255,8 @@ int run_doctor(const DoctorOptions& options) {
   } else {
     write_out(fmt::format("lockstep {}, backends: {}\n\n", version(), backends()));
     print_host(report.host);
-    print_gpus(report.gpus);
-    print_links(report.gpus);
+    if (report.gpus) print_gpus(*report.gpus);
+    if (report.gpus) print_links(*report.gpus);
     for (const Measurement& measurement : report.measurements) print_measurement(measurement);
     print_findings(report);
   }

@@ -125,7 +125,7 @@ class DoctorTest(unittest.TestCase):
         self.assertEqual([each["bytes"] for each in report["measurements"][0]["all_reduce"]],
                          [8192, 65536, 524288, 2097152, 16777216])
         self.assertGreater(report["host"]["memory_bytes"], report["host"]["available_bytes"] // 2)
-        self.assertIn("devices", report["cuda"])
+        self.assertIsNone(report["cuda"])
 
     @unittest.skipIf(os.path.exists("/dev/nvidiactl"), "this host has GPUs")
     def test_gpus_that_are_not_there(self):
@@ -133,6 +133,9 @@ class DoctorTest(unittest.TestCase):
         self.assertEqual((status, err), (1, ""))
         self.assertIn("\nBROKEN: there is no GPU to examine\n  cause: ", out)
         self.assertIn("\n  cure:  ", out)
+        self.assertIn("CUDA", out)
+        report = json.loads(lockstep("doctor", "--device", "cuda", "--json")[1])
+        self.assertEqual((report["ok"], report["cuda"]["devices"]), (False, []))
         self.assertNotIn("All is well", out)
 
 

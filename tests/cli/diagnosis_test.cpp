@@ -56,13 +56,17 @@ void expect_finding(const HostReport& host, const GpuReport& gpus, bool broken,
 }
 
 TEST(DiagnosisTest, HealthyMachinesHaveNoFindings) {
-  EXPECT_THAT(diagnose(healthy_host(), {}), IsEmpty());  // no CUDA, no GPU
+  EXPECT_THAT(diagnose(healthy_host(), GpuReport{}), IsEmpty());  // no CUDA, no GPU
   EXPECT_THAT(diagnose(gpu_host(), healthy_gpus()), IsEmpty());
   EXPECT_THAT(diagnose(gpu_host(), healthy_gpus(1)), IsEmpty());
   GpuReport none;  // built with CUDA, and the host has no GPU
   none.built_in = true;
   none.error_name = "cudaErrorNoDevice";
   EXPECT_THAT(diagnose(healthy_host(), none), IsEmpty());
+}
+
+TEST(DiagnosisTest, WhereOnlyTheCpuMattersGpusDoNot) {
+  EXPECT_THAT(diagnose(gpu_host(), std::nullopt), IsEmpty());
 }
 
 TEST(DiagnosisTest, AGpuThatTheBuildCannotUse) {
