@@ -4,6 +4,7 @@
 
 #include "lockstep/error.h"
 #include "lockstep/generator.h"
+#include "lockstep/hub.h"
 #include "lockstep/mesh.h"
 #include "lockstep/model.h"
 #include "lockstep/sampling.h"

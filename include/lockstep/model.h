@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "lockstep/export.h"
+#include "lockstep/hub.h"
 #include "lockstep/mesh.h"
 #include "lockstep/sampling.h"
 #include "lockstep/tensor.h"
@@ -41,6 +42,8 @@ struct LoadOptions {
   /// Called with bytes of weights in place and of all weights, over all ranks; from any rank's
   /// thread, one at a time. What it throws makes the loading fail.
   std::function<void(std::uint64_t done, std::uint64_t total)> progress;
+  /// How a model that is a name on the hub is fetched when the cache does not have it.
+  PullOptions pull;
 };
 
 /// A model's weights, sharded over running ranks, and its tokenizer. A handle: copies share the
@@ -71,11 +74,12 @@ class LOCKSTEP_API Model {
   std::shared_ptr<Impl> impl_;
 };
 
-/// Loads `path`, a directory with config.json and safetensors or a .gguf file; every rank reads its
-/// own slices, all ranks at the same time. Blocks until the weights are in place. Throws Error
-/// naming file and tensor for anything wrong with it, for more ranks than query heads, and with the
-/// numbers when it does not fit into memory.
-LOCKSTEP_API Model load_model(const std::string& path, const Mesh& mesh,
+/// Loads `model`: a directory with config.json and safetensors, a .gguf file, or a name on the hub
+/// such as org/name (see locate_model(); a path that exists wins). Every rank reads its own slices,
+/// all ranks at the same time. Blocks until the weights are in place. Throws Error naming file and
+/// tensor for anything wrong with it, for more ranks than query heads, and with the numbers when it
+/// does not fit into memory.
+LOCKSTEP_API Model load_model(const std::string& model, const Mesh& mesh,
                               const LoadOptions& options = {});
 
 }  // namespace lockstep

@@ -14,6 +14,7 @@ void add_generate(CLI::App& app, Run& run);
 void add_inspect(CLI::App& app, Run& run);
 void add_bench(CLI::App& app, Run& run);
 void add_doctor(CLI::App& app, Run& run);
+void add_pull(CLI::App& app, Run& run);
 void add_completion(CLI::App& app, Run& run);
 void add_man(CLI::App& app, Run& run);
 

@@ -65,8 +65,9 @@ constexpr std::int64_t kPrefillChunk = 512;  // GeneratorOptions' default
 Inspection inspect(const InspectOptions& options) {
   Inspection result;
   const LoadOptions load_options = options.model.load_options();
-  result.checkpoint = load_options.dummy_weights ? open_dummy_checkpoint(options.model.model)
-                                                 : open_checkpoint(options.model.model);
+  const std::string path = locate(options.model);
+  result.checkpoint =
+      load_options.dummy_weights ? open_dummy_checkpoint(path) : open_checkpoint(path);
   const Config& config = result.checkpoint->config();
   result.plan = infer_sharding(config, options.tp);
   result.dtype = load_options.dtype.value_or(config.dtype);

@@ -87,6 +87,7 @@ int run_main(int argc, char** argv) {
   add_inspect(app, run);
   add_bench(app, run);
   add_doctor(app, run);
+  add_pull(app, run);
   add_completion(app, run);
   add_man(app, run);
   try {

@@ -8,6 +8,7 @@
 #include <map>
 
 #include "cli/output.h"
+#include "cli/pull_bar.h"
 
 namespace lockstep::cli {
 
@@ -30,8 +31,7 @@ CLI::Validator not_negative() {
 }
 
 void ModelOptions::add_to(CLI::App& app) {
-  add_option(app, "-m,--model", model,
-             "Directory with config.json and safetensors, or a .gguf file", "MODEL")
+  add_option(app, "-m,--model", model, "Directory, .gguf file, or org/name on the hub", "MODEL")
       ->type_name("MODEL")
       ->check(not_empty())
       ->required();
@@ -74,6 +74,13 @@ LoadOptions ModelOptions::load_options() const {
 
 void usage_error(const std::string& message) { throw CLI::ValidationError(message); }
 
+std::string locate(const ModelOptions& options) {
+  PullOptions pull;
+  pull.weights = options.load_format != "dummy";
+  PullBar bar(pull);
+  return locate_model(options.model, pull).string();
+}
+
 Model load(const ModelOptions& options, int world_size, bool use_generation_config,
            const GeneratorOptions* planned) {
   LoadOptions load_options = options.load_options();
@@ -93,7 +100,8 @@ Model load(const ModelOptions& options, int world_size, bool use_generation_conf
           fmt::format("\rloading {} {:3}%", format_bytes(static_cast<double>(total)), percent));
     };
   }
-  Model model = load_model(options.model, options.mesh(world_size), load_options);
+  const std::string path = locate(options);
+  Model model = load_model(path, options.mesh(world_size), load_options);
   if (terminal) write_err("\r\x1b[K");
   return model;
 }

@@ -49,6 +49,10 @@ struct ModelOptions {
 // Throws what makes the process end with status 2, "wrong usage".
 [[noreturn]] void usage_error(const std::string& message);
 
+// Where the model's files are; fetches them, with progress on a terminal, when it is a name on the
+// hub and not in the cache.
+std::string locate(const ModelOptions& options);
+
 // load_model, with progress on a terminal. `planned`: the Generator that will use the model;
 // refuses before loading what it could not be made for.
 Model load(const ModelOptions& options, int world_size, bool use_generation_config = true,

@@ -145,9 +145,11 @@ void load_all_weights(Model::Impl& model, const Checkpoint& checkpoint,
 
 }  // namespace
 
-Model load_model(const std::string& path, const Mesh& mesh, const LoadOptions& options) {
+Model load_model(const std::string& name, const Mesh& mesh, const LoadOptions& options) {
   const auto start = std::chrono::steady_clock::now();
-  const fs::path file = path;
+  PullOptions pull = options.pull;
+  pull.weights = !options.dummy_weights;
+  const fs::path file = locate_model(name, pull);
   const std::unique_ptr<Checkpoint> checkpoint =
       options.dummy_weights ? open_dummy_checkpoint(file, options.dummy_seed)
                             : open_checkpoint(file);
