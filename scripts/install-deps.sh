@@ -10,7 +10,10 @@ packages=(
   libcurl4-openssl-dev libssl-dev
   ca-certificates python3 python3-pip  # for scripts/demo-model.sh
 )
-test_packages=(libgtest-dev libgmock-dev libbenchmark-dev)
+test_packages=(
+  libgtest-dev libgmock-dev libbenchmark-dev
+  openssl python3-filelock python3-requests python3-tqdm python3-yaml  # for the tests of the hub
+)
 ci_packages=(clang-format groff-base zsh fish)  # the shells: for the test of completion
 
 case "${1:-}" in

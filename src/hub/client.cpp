@@ -100,7 +100,9 @@ HttpResponse HubClient::follow(HttpRequest request, const std::string& repo) {
     try {
       response = http_.get(request);
     } catch (const ConnectionError& error) {
-      throw TemporaryError(error.what(), std::nullopt);
+      TemporaryError temporary(error.what());
+      temporary.reached = error.reached;
+      throw temporary;
     }
     if (is_redirect(response.status) && !response.header("location").empty()) {
       check(redirects < kMaxRedirects, "{}: more than {} redirects", without_query(first),
@@ -112,11 +114,13 @@ HttpResponse HubClient::follow(HttpRequest request, const std::string& repo) {
       continue;
     }
     if (response.status == 200 || response.status == 206 || response.status == 416) return response;
-    if (is_temporary(response.status))
-      throw TemporaryError(
-          fmt::format("{}: status {}{}", without_query(request.url), response.status,
-                      response.status == 429 ? " (too many requests)" : ""),
-          parse_retry_after(response.header("retry-after")));
+    if (is_temporary(response.status)) {
+      TemporaryError temporary(fmt::format("{}: status {}{}", without_query(request.url),
+                                           response.status,
+                                           response.status == 429 ? " (too many requests)" : ""));
+      temporary.wait = parse_retry_after(response.header("retry-after"));
+      throw temporary;
+    }
     reject(response, request.url, repo);
   }
 }
@@ -204,7 +208,17 @@ std::string HubClient::get_document(const std::string& url, const std::string& r
     const std::string link = next_link(response.header("link"));
     if (next) *next = link.empty() ? "" : resolve_url(url, link);
   };
-  retry(attempt, [] { return false; });
+  const auto reach = [&] {
+    try {
+      attempt();
+    } catch (const TemporaryError& error) {
+      // Nobody waits gladly for what is a mistyped path, on a machine without a network.
+      check(error.reached, "{}: the hub cannot be reached: check the network, and HF_ENDPOINT",
+            error.what());
+      throw;
+    }
+  };
+  retry(reach, [] { return false; });
   return document;
 }
 

@@ -22,9 +22,9 @@ struct HubFile {
 // A request that may succeed later: no connection, or a status such as 429 or 503.
 class TemporaryError : public Error {
  public:
-  TemporaryError(const std::string& message, std::optional<std::chrono::seconds> wait)
-      : Error(message), wait(wait) {}
+  explicit TemporaryError(const std::string& message) : Error(message) {}
   std::optional<std::chrono::seconds> wait;  // what the server asked for
+  bool reached = true;                       // false: there was no server
 };
 
 // Follows redirects. The token goes to the endpoint's own scheme, host and port alone, and in clear

@@ -147,8 +147,7 @@ class Download {
     }
     if (incomplete_.size() < file_.size)
       throw TemporaryError(
-          fmt::format("{}: only {} of {} bytes arrived", source_, incomplete_.size(), file_.size),
-          std::nullopt);
+          fmt::format("{}: only {} of {} bytes arrived", source_, incomplete_.size(), file_.size));
   }
 
   // Whether more is there than ever since the last call.

@@ -170,10 +170,15 @@ HttpResponse HttpClient::get(const HttpRequest& request) {
   const CURLcode result = curl_easy_perform(impl_->handle);
   if (impl_->error) std::rethrow_exception(std::exchange(impl_->error, nullptr));
   if (impl_->stop.stop_requested()) throw PullCancelled();
+  const char* why = impl_->message[0] ? impl_->message.data() : curl_easy_strerror(result);
+  check(result != CURLE_PEER_FAILED_VERIFICATION && result != CURLE_SSL_CACERT_BADFILE,
+        "{}: {}; SSL_CERT_FILE can name a file with the certificates to trust",
+        without_query(request.url), why);
   if (result != CURLE_OK)
-    throw ConnectionError(
-        fmt::format("{}: {}", without_query(request.url),
-                    impl_->message[0] ? impl_->message.data() : curl_easy_strerror(result)));
+    throw ConnectionError(fmt::format("{}: {}", without_query(request.url), why),
+                          result != CURLE_COULDNT_RESOLVE_HOST &&
+                              result != CURLE_COULDNT_RESOLVE_PROXY &&
+                              result != CURLE_COULDNT_CONNECT);
   long status = 0;
   curl_easy_getinfo(impl_->handle, CURLINFO_RESPONSE_CODE, &status);
   impl_->response.status = static_cast<int>(status);

@@ -15,10 +15,11 @@
 
 namespace lockstep {
 
-// No answer, or not all of it: worth trying again.
+// No answer, or not all of it: may be worth trying again.
 class ConnectionError : public Error {
  public:
-  using Error::Error;
+  ConnectionError(const std::string& message, bool reached) : Error(message), reached(reached) {}
+  bool reached;  // false: there was no server under this address
 };
 
 // The caller asked to stop.
@@ -55,7 +56,8 @@ class HttpClient {
   HttpClient(const HttpClient&) = delete;
   HttpClient& operator=(const HttpClient&) = delete;
 
-  // Does not follow redirects; any status is a response. Throws ConnectionError, PullCancelled.
+  // Does not follow redirects; any status is a response. Throws ConnectionError, PullCancelled, and
+  // Error for what another attempt would not change, such as a certificate that is not trusted.
   HttpResponse get(const HttpRequest& request);
 
  private:

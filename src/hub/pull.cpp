@@ -10,6 +10,7 @@
 
 #include "checkpoint/file.h"
 #include "core/check.h"
+#include "core/format_bytes.h"
 #include "hub/cache.h"
 #include "hub/client.h"
 #include "hub/download.h"

@@ -257,7 +257,8 @@ TEST(Fault, AServerThatSaysNothingIsGivenUp) {
   settings.download_timeout = std::chrono::seconds(1);
   EXPECT_THAT(error_of([&] { pull_from(settings); }), HasSubstr("gave up after 1 attempts"));
   settings.endpoint = "http://127.0.0.1:1";
-  EXPECT_THAT(error_of([&] { pull_from(settings); }), HasSubstr("127.0.0.1 port 1"));
+  EXPECT_THAT(error_of([&] { pull_from(settings); }),
+              AllOf(HasSubstr("127.0.0.1 port 1"), HasSubstr("the hub cannot be reached")));
 }
 
 TEST(Fault, AStopKeepsWhatHasArrived) {
@@ -313,7 +314,7 @@ TEST(Fault, TooLittleSpaceIsFoundBeforeAnythingIsFetched) {
   const Hub hub(
       with_fault(small_repository(), {{"match", "/tree/"}, {"body", listing_of(entry).dump()}}));
   EXPECT_THAT(error_of([&] { pull_from(hub.settings()); }),
-              HasSubstr("1125899906842624 bytes are missing, but "));
+              HasSubstr("acme/small: 1125.90 TB are to be fetched, but "));
 }
 
 TEST(Fault, NamesThatCouldLeaveTheCacheAreRefused) {

@@ -107,6 +107,9 @@ class CommandTest(HubCase):
     def test_errors(self):
         self.serve()
         self.assertIn("not found on", self.lockstep("pull", "acme/none", status=1)[1])
+        _, err = self.lockstep("generate", "-m", "acme/none", "-p", "a", status=1)
+        self.assertIn("not found on", err)
+        self.assertIn("(nor is there a file or directory acme/none)", err)
         self.assertIn("HF_HUB_OFFLINE", self.lockstep("pull", "acme/small", HF_HUB_OFFLINE="1", status=1)[1])
         for arguments in ((), ("name",), ("acme/small@v1", "--revision", "v2"), ("",)):
             self.assertIn("--help", self.lockstep("pull", *arguments, status=2)[1])

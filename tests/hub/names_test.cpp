@@ -6,7 +6,6 @@
 #include "hub/http.h"
 #include "hub/select.h"
 #include "lockstep/hub.h"
-#include "lockstep/model.h"
 
 namespace lockstep {
 namespace {
@@ -153,8 +152,7 @@ TEST_F(Settings, AModelIsAPathFirst) {
     EXPECT_THAT(error_of([&] { locate_model(name); }),
                 AllOf(HasSubstr(std::string(name) + ": there is no such file or directory"),
                       HasSubstr("a model on the hub is named org/name")));
-  const std::string both =
-      error_of([] { load_model("acme/small", Mesh::tensor_parallel(1, DeviceType::kCpu)); });
+  const std::string both = error_of([] { locate_model("acme/small"); });
   EXPECT_THAT(both, AllOf(HasSubstr("acme/small@main: not in the cache"),
                           HasSubstr("nor is there a file or directory acme/small")));
 }
