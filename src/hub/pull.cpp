@@ -104,9 +104,10 @@ class Puller {
     const std::uint64_t free = std::uint64_t{disk.f_bavail} * disk.f_frsize;
     check(
         needed <= free,
-        "{}: {} bytes are missing, but {} has only {} free: make room, or let HF_HUB_CACHE name a "
+        "{}: {} are to be fetched, but {} has only {} free: make room, or let HF_HUB_CACHE name a "
         "folder on a larger disk",
-        name_.repo, needed, cache_.root().string(), free);
+        name_.repo, format_bytes(static_cast<double>(needed)), cache_.root().string(),
+        format_bytes(static_cast<double>(free)));
   }
 
   // A thread's work: files of the queue, until there is none or something failed.
