@@ -311,6 +311,8 @@ void print_json(const std::vector<Result>& results, const BenchOptions& options,
                                  {"prefill_chunk", options.prefill_chunk},
                                  {"runs", options.runs},
                                  {"results", nlohmann::json::array()}};
+  if (results.front().mesh.starts_with("cuda"))
+    for (const GpuInfo& gpu : report_gpus().gpus) json["gpus"].push_back(gpu.name);
   for (const Result& r : results) {
     nlohmann::ordered_json entry = {
         {"tp", r.tp}, {"batch", r.batch}, {"mesh", r.mesh}, {"load_s", r.load_s}};
