@@ -25,7 +25,7 @@ struct PullProgress {
 
 /// How pull() and locate_model() work.
 struct PullOptions {
-  /// Branch, tag or commit where the name has no @revision; empty: main.
+  /// Branch, tag or commit where the name has no \@revision; empty: main.
   std::string revision;
   /// false: everything but the weights, for LoadOptions::dummy_weights.
   bool weights = true;
@@ -38,7 +38,7 @@ struct PullOptions {
   std::stop_token stop;
 };
 
-/// Brings `model`, org/name[:quantization | /file.gguf][@revision], into the cache as the hub has
+/// Brings `model`, org/name[:quantization | /file.gguf][\@revision], into the cache as the hub has
 /// it now, and returns its directory there (or the .gguf file). Fetches only what is missing of the
 /// files that are needed to run it, and checks every file's sum. Throws Error saying what to do:
 /// for names that the hub does not know, without permission, network or disk space, or when what

@@ -66,13 +66,13 @@ const char* lockstep_mesh_description(const lockstep_mesh* mesh) {
 
 void lockstep_mesh_free(lockstep_mesh* mesh) { delete mesh; }
 
-lockstep_status lockstep_model_load(const char* path, const lockstep_mesh* mesh,
+lockstep_status lockstep_model_load(const char* name, const lockstep_mesh* mesh,
                                     const lockstep_load_options* options, lockstep_model** model) {
   return guarded(__func__, [&] {
     lockstep_model*& out = not_null(model, "model");
     out = nullptr;
     out = new lockstep_model{lockstep::load_model(
-        &not_null(path, "path"), not_null(mesh, "mesh").value, load_options(options))};
+        &not_null(name, "name"), not_null(mesh, "mesh").value, load_options(options))};
     return LOCKSTEP_OK;
   });
 }

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <optional>
 #include <span>
+#include <stop_token>
 #include <type_traits>
 
 #include "c/guard.h"
@@ -95,6 +96,23 @@ lockstep_sampling_params to_c(const SamplingParams& params) {
   return out;
 }
 
+PullOptions pull_options(const lockstep_load_options& options) {
+  PullOptions out;
+  if (options.revision) out.revision = options.revision;
+  out.offline = options.offline;
+  if (options.download) {
+    std::stop_source stop;
+    out.stop = stop.get_token();
+    out.progress = [callback = options.download, data = options.download_user_data,
+                    stop](const PullProgress& progress) mutable {
+      const lockstep_download download = {progress.file.c_str(), progress.file_done,
+                                          progress.file_size, progress.done, progress.total};
+      if (callback(&download, data)) stop.request_stop();
+    };
+  }
+  return out;
+}
+
 }  // namespace
 
 LoadOptions load_options(const lockstep_load_options* options) {
@@ -109,6 +127,7 @@ LoadOptions load_options(const lockstep_load_options* options) {
   out.check_memory = options->check_memory;
   out.planned_batch_size = options->planned_batch_size;
   out.planned_length = options->planned_length;
+  out.pull = pull_options(*options);
   if (options->progress)
     out.progress = [callback = options->progress, data = options->progress_user_data](
                        std::uint64_t done, std::uint64_t total) {

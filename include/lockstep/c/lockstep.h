@@ -92,6 +92,20 @@ typedef enum lockstep_dtype {
 /// which then fails.
 typedef bool (*lockstep_progress_callback)(uint64_t done, uint64_t total, void* user_data);
 
+/// How far the download of a model is, in bytes.
+typedef struct lockstep_download {
+  const char* file;    ///< The file that advanced.
+  uint64_t file_done;  ///< Bytes of it that are in place.
+  uint64_t file_size;  ///< Bytes that it has.
+  uint64_t done;       ///< Bytes in place of all files known so far.
+  uint64_t total;      ///< Bytes of all files known so far.
+} lockstep_download;
+
+/// Called while a model is fetched from the hub, from other threads than the caller's, one call at
+/// a time; `download` is valid during the call. true ends it: what has arrived stays, and the next
+/// time goes on from there.
+typedef bool (*lockstep_download_callback)(const lockstep_download* download, void* user_data);
+
 /// How lockstep_model_load() loads.
 typedef struct lockstep_load_options {
   size_t struct_size;    ///< Set by lockstep_load_options_init().
@@ -110,7 +124,13 @@ typedef struct lockstep_load_options {
   /// memory is checked. Default: 0, none.
   int32_t planned_batch_size;
   int64_t planned_length;  ///< Its tokens of one sequence. Default: 0, the generator's default.
-  uint64_t dummy_seed;     ///< Seed of dummy_weights. Default: 0.
+  /// Of a name on the hub: take what is in the cache, ask nobody. Default: false.
+  bool offline;
+  /// Of a name on the hub without \@revision: branch, tag or commit. Default: NULL, main.
+  const char* revision;
+  lockstep_download_callback download;  ///< Default: NULL.
+  void* download_user_data;             ///< Passed to `download`.
+  uint64_t dummy_seed;                  ///< Seed of dummy_weights. Default: 0.
   lockstep_progress_callback progress;  ///< Default: NULL.
   void* progress_user_data;             ///< Passed to `progress`.
 } lockstep_load_options;
@@ -119,9 +139,10 @@ typedef struct lockstep_load_options {
 LOCKSTEP_API lockstep_status lockstep_load_options_init(lockstep_load_options* options,
                                                         size_t size);
 
-/// Loads `path`, a directory with config.json and safetensors or a .gguf file, onto the devices of
-/// `mesh`; blocks until the weights are in place. `options` may be NULL.
-LOCKSTEP_API lockstep_status lockstep_model_load(const char* path, const lockstep_mesh* mesh,
+/// Loads `name`, a directory with config.json and safetensors, a .gguf file, or a name on the hub
+/// such as org/name (fetched when the cache does not have it; a path that exists wins), onto the
+/// devices of `mesh`; blocks until the weights are in place. `options` may be NULL.
+LOCKSTEP_API lockstep_status lockstep_model_load(const char* name, const lockstep_mesh* mesh,
                                                  const lockstep_load_options* options,
                                                  lockstep_model** model);
 /// What weights and KV cache are kept as; AUTO for NULL.
