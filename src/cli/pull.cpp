@@ -32,6 +32,19 @@ void print_json(const PulledModel& pulled) {
   write_out(json.dump(2) + "\n");
 }
 
+std::string summary(const PulledModel& pulled) {
+  const std::string name = fmt::format("{} at {}: ", pulled.repo, pulled.commit.substr(0, 12));
+  if (pulled.files.empty()) return name + "from the cache, without asking the hub\n";
+  std::uint64_t fetched = 0, total = 0;
+  for (const PulledFile& file : pulled.files) {
+    total += file.size;
+    fetched += file.fetched ? file.size : 0;
+  }
+  return name + fmt::format("{} files, {}, of which {} were fetched\n", pulled.files.size(),
+                            format_bytes(static_cast<double>(total)),
+                            format_bytes(static_cast<double>(fetched)));
+}
+
 ModelName name_of(const PullCommand& command) {
   try {
     return parse_pull_name(command.model, command.revision);
@@ -58,15 +71,7 @@ int run_pull(const PullCommand& command) {
     print_json(pulled);
     return 0;
   }
-  std::uint64_t fetched = 0, total = 0;
-  for (const PulledFile& file : pulled.files) {
-    total += file.size;
-    fetched += file.fetched ? file.size : 0;
-  }
-  write_err(fmt::format("{} at {}: {} files, {}, of which {} were fetched\n", pulled.repo,
-                        pulled.commit.substr(0, 12), pulled.files.size(),
-                        format_bytes(static_cast<double>(total)),
-                        format_bytes(static_cast<double>(fetched))));
+  write_err(summary(pulled));
   write_out(pulled.path.string() + "\n");
   return 0;
 }

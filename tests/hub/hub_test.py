@@ -91,6 +91,9 @@ class CommandTest(HubCase):
         out, err = self.lockstep("pull", "acme/small")
         self.check_weights(out.strip())
         self.assertRegex(err, r"^acme/small at [0-9a-f]{12}: 2 files, 3\.00 MB, of which 3\.00 MB were fetched\n$")
+        again = self.lockstep("pull", "acme/small", HF_HUB_OFFLINE="1")
+        self.assertEqual(again[0], out)
+        self.assertRegex(again[1], r"^acme/small at [0-9a-f]{12}: from the cache, without asking the hub\n$")
 
     def test_pull_as_json(self):
         hub = self.serve(tags=["v1"])
