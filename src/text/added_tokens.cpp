@@ -16,6 +16,15 @@ bool is_word_character(std::string_view text, std::size_t position) {
   return word.find(character, 0).has_value();
 }
 
+bool is_blank(std::string_view text) {
+  for (std::size_t i = 0; i < text.size();) {
+    const Utf8Step step = decode_utf8(text, i);
+    if (!is_white_space(step.code_point)) return false;
+    i += step.length;
+  }
+  return true;
+}
+
 std::size_t previous_character(std::string_view text, std::size_t position) {
   do --position;
   while (position > 0 && (static_cast<unsigned char>(text[position]) & 0xC0) == 0x80);
@@ -38,23 +47,29 @@ void AddedTokenMatcher::add(const AddedToken& token, std::string_view pattern) {
   if (nodes_[node] >= 0) return;  // two tokens that normalise alike: the first counts
   nodes_[node] = static_cast<std::int32_t>(tokens_.size());
   tokens_.push_back(token);
+  blank_.push_back(is_blank(pattern));
 }
 
-std::pair<std::size_t, std::int32_t> AddedTokenMatcher::longest(std::string_view text,
+std::pair<std::size_t, std::int32_t> AddedTokenMatcher::longest(const MarkedText& marked,
                                                                 std::size_t begin) const {
+  const std::string_view text = marked.bytes();
+  bool trusted = true;
   std::pair<std::size_t, std::int32_t> best{begin, -1};
   std::uint64_t node = 0;
   for (std::size_t i = begin; i < text.size(); ++i) {
     const auto it = children_.find(node << 8 | static_cast<unsigned char>(text[i]));
     if (it == children_.end()) break;
     node = it->second;
-    if (nodes_[node] >= 0) best = {i + 1, nodes_[node]};
+    trusted = trusted && marked.trusted(i);
+    const std::int32_t index = nodes_[node];
+    if (index >= 0 && (trusted || blank_[static_cast<std::size_t>(index)])) best = {i + 1, index};
   }
   return best;
 }
 
-std::vector<AddedTokenMatcher::Segment> AddedTokenMatcher::split(std::string_view text,
+std::vector<AddedTokenMatcher::Segment> AddedTokenMatcher::split(const MarkedText& marked,
                                                                  bool parse_special) const {
+  const std::string_view text = marked.bytes();
   std::vector<Segment> segments;
   std::size_t done = 0;  // everything before it is in `segments`
   for (std::size_t position = 0; position < text.size();) {
@@ -62,7 +77,7 @@ std::vector<AddedTokenMatcher::Segment> AddedTokenMatcher::split(std::string_vie
       ++position;
       continue;
     }
-    const auto [match_end, index] = longest(text, position);
+    const auto [match_end, index] = longest(marked, position);
     if (index < 0) {
       ++position;
       continue;

@@ -9,6 +9,8 @@
 #include <utility>
 #include <vector>
 
+#include "text/marked_text.h"
+
 namespace lockstep {
 
 // The fields are those of tokenizer.json.
@@ -36,14 +38,16 @@ class AddedTokenMatcher {
   void add(const AddedToken& token, std::string_view pattern);
 
   // All of `text` (valid UTF-8) in order, without empty segments of text. Special tokens count as
-  // text unless `parse_special`.
-  std::vector<Segment> split(std::string_view text, bool parse_special) const;
+  // text unless `parse_special`. Where bytes are not trusted, no token is found but those of white
+  // space alone, which control nothing.
+  std::vector<Segment> split(const MarkedText& text, bool parse_special) const;
 
  private:
   // The longest pattern at `begin`: its end, and the token's index or -1.
-  std::pair<std::size_t, std::int32_t> longest(std::string_view text, std::size_t begin) const;
+  std::pair<std::size_t, std::int32_t> longest(const MarkedText& text, std::size_t begin) const;
 
   std::vector<AddedToken> tokens_;
+  std::vector<bool> blank_;                 // for each token, whether it is white space alone
   std::vector<std::int32_t> nodes_ = {-1};  // a trie: the index of the token that ends here, or -1
   std::unordered_map<std::uint64_t, std::uint32_t> children_;  // (node << 8 | byte) to node
   std::array<bool, 256> starts_{};                             // first bytes of patterns

@@ -215,7 +215,9 @@ TokenizerParts read_gguf_vocabulary(const GgufMetadata& metadata) {
   if (metadata.boolean("tokenizer.ggml.add_eos_token").value_or(false) && eos >= 0)
     parts.suffix = {eos};
   if (const std::string* text = metadata.string("tokenizer.chat_template"))
-    parts.chat_template = *text;
+    parts.chat_templates.standard = *text;
+  if (const std::string* text = metadata.string("tokenizer.chat_template.tool_use"))
+    parts.chat_templates.tool_use = *text;
   return parts;
 }
 

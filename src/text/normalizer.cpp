@@ -51,12 +51,12 @@ bool is_ascii(std::string_view text) {
                      [](char c) { return static_cast<unsigned char>(c) < 0x80; });
 }
 
-std::string strip(std::string_view text, bool left, bool right) {
+MarkedText strip(const MarkedText& text, bool left, bool right) {
   std::size_t begin = 0;
   std::size_t end = 0;  // behind the last character that is no white space
   bool inside = !left;
   for (std::size_t i = 0; i < text.size();) {
-    const Utf8Step step = decode_utf8(text, i);
+    const Utf8Step step = decode_utf8(text.bytes(), i);
     if (!is_white_space(step.code_point)) {
       inside = true;
       end = i + step.length;
@@ -66,7 +66,37 @@ std::string strip(std::string_view text, bool left, bool right) {
     i += step.length;
   }
   if (!right) end = text.size();
-  return std::string(text.substr(begin, std::max(begin, end) - begin));
+  return text.slice(begin, end);
+}
+
+// Normalised piece by piece, where each begins with an ASCII character: nothing before such a
+// character composes with it, so that the pieces do not depend on each other.
+MarkedText normalize_marked(const MarkedText& text, UnicodeForm form) {
+  const std::string& bytes = text.bytes();
+  if (is_ascii(bytes)) return text;
+  if (text.all_trusted()) return MarkedText(normalize_unicode(bytes, form), true);
+  MarkedText out;
+  for (std::size_t begin = 0; begin < bytes.size();) {
+    std::size_t end = begin + 1;
+    while (end < bytes.size() && static_cast<unsigned char>(bytes[end]) >= 0x80) ++end;
+    const MarkedText piece = text.slice(begin, end);
+    const std::string normal = normalize_unicode(piece.bytes(), form);
+    normal == piece.bytes() ? out.append(piece) : out.append(normal, piece.all_trusted());
+    begin = end;
+  }
+  return out;
+}
+
+MarkedText replace_marked(const MarkedText& text, const Regex& pattern, std::string_view content) {
+  MarkedText out;
+  std::size_t copied = 0;
+  pattern.for_each_match(text.bytes(), [&](std::size_t begin, std::size_t end) {
+    out.append(text, copied, begin);
+    out.append(content, text.slice(begin, end).all_trusted());
+    copied = end;
+  });
+  out.append(text, copied, text.size());
+  return out;
 }
 
 }  // namespace
@@ -157,18 +187,22 @@ void Normalizer::add(const nlohmann::json& json, const std::string& source) {
   }
 }
 
-std::string Normalizer::apply(std::string_view text) const {
-  std::string current(text);
+MarkedText Normalizer::apply(const MarkedText& text) const {
+  MarkedText current = text;
   for (const Step& step : steps_) {
     switch (step.kind) {
       case Kind::kUnicode:
-        current = normalize_unicode(current, step.form);
+        current = normalize_marked(current, step.form);
         break;
       case Kind::kPrepend:
-        if (!current.empty()) current.insert(0, step.content);
+        if (!current.empty()) {
+          MarkedText longer(step.content, true);
+          longer.append(current);
+          current = std::move(longer);
+        }
         break;
       case Kind::kReplace:
-        current = replace_all(current, *step.pattern, step.content);
+        current = replace_marked(current, *step.pattern, step.content);
         break;
       case Kind::kStrip:
         current = strip(current, step.strip_left, step.strip_right);

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "text/marked_text.h"
 #include "text/regex.h"
 
 namespace lockstep {
@@ -26,7 +27,8 @@ class Normalizer {
   static Normalizer from_json(const nlohmann::json& json, const std::string& source);
 
   bool is_identity() const { return steps_.empty(); }
-  std::string apply(std::string_view text) const;
+  // What comes from bytes that are not trusted is not trusted either.
+  MarkedText apply(const MarkedText& text) const;
 
  private:
   enum class Kind : std::uint8_t { kUnicode, kPrepend, kReplace, kStrip };

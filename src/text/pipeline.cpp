@@ -1,5 +1,6 @@
 #include "text/pipeline.h"
 
+#include "core/check.h"
 #include "text/detokenizer.h"
 #include "text/utf8.h"
 
@@ -11,7 +12,8 @@ PipelineTokenizer::PipelineTokenizer(TokenizerParts parts) : parts_(std::move(pa
     for (const AddedToken& token : parts_.added_tokens) {
       if (token.special != special) continue;
       if (token.normalized) {
-        normalized_matcher_.add(token, parts_.normalizer.apply(token.content));
+        normalized_matcher_.add(token,
+                                parts_.normalizer.apply(MarkedText(token.content, true)).bytes());
       } else {
         raw_matcher_.add(token, token.content);
       }
@@ -21,11 +23,18 @@ PipelineTokenizer::PipelineTokenizer(TokenizerParts parts) : parts_(std::move(pa
 
 std::vector<std::int32_t> PipelineTokenizer::encode(std::string_view text, bool add_special_tokens,
                                                     bool parse_special) const {
-  std::string repaired;
-  if (!is_valid_utf8(text)) {
-    repaired = repair_utf8(text);
-    text = repaired;
-  }
+  if (is_valid_utf8(text)) return encode(MarkedText(text, true), add_special_tokens, parse_special);
+  return encode(MarkedText(repair_utf8(text), true), add_special_tokens, parse_special);
+}
+
+std::vector<std::int32_t> PipelineTokenizer::encode(const MarkedText& text,
+                                                    bool add_special_tokens) const {
+  check(is_valid_utf8(text.bytes()), "a text to encode is not UTF-8");
+  return encode(text, add_special_tokens, true);
+}
+
+std::vector<std::int32_t> PipelineTokenizer::encode(const MarkedText& text, bool add_special_tokens,
+                                                    bool parse_special) const {
   std::vector<std::int32_t> ids;
   if (add_special_tokens) ids = parts_.prefix;
   for (const auto& raw : raw_matcher_.split(text, parse_special)) {
@@ -33,17 +42,14 @@ std::vector<std::int32_t> PipelineTokenizer::encode(std::string_view text, bool 
       ids.push_back(raw.id);
       continue;
     }
-    std::string_view piece = text.substr(raw.begin, raw.end - raw.begin);
-    std::string normalized;
-    if (!parts_.normalizer.is_identity()) {
-      normalized = parts_.normalizer.apply(piece);
-      piece = normalized;
-    }
+    MarkedText piece = text.slice(raw.begin, raw.end);
+    if (!parts_.normalizer.is_identity()) piece = parts_.normalizer.apply(piece);
+    const std::string_view bytes = piece.bytes();
     for (const auto& segment : normalized_matcher_.split(piece, parse_special)) {
       if (segment.id >= 0) {
         ids.push_back(segment.id);
       } else {
-        parts_.encoder->encode(piece.substr(segment.begin, segment.end - segment.begin),
+        parts_.encoder->encode(bytes.substr(segment.begin, segment.end - segment.begin),
                                raw.begin == 0 && segment.begin == 0, ids);
       }
     }

@@ -25,7 +25,7 @@ struct TokenizerParts {
   std::vector<std::int32_t> suffix;
   std::int32_t bos_id = -1;
   std::vector<std::int32_t> eos_ids;
-  std::string chat_template;
+  ChatTemplates chat_templates;
 };
 
 class PipelineTokenizer final : public Tokenizer {
@@ -34,6 +34,7 @@ class PipelineTokenizer final : public Tokenizer {
 
   std::vector<std::int32_t> encode(std::string_view text, bool add_special_tokens,
                                    bool parse_special) const override;
+  std::vector<std::int32_t> encode(const MarkedText& text, bool add_special_tokens) const override;
   std::string decode(std::span<const std::int32_t> ids, bool skip_special_tokens) const override;
   const Decoder& decoder() const override { return parts_.decoder; }
   std::int32_t vocab_size() const override { return parts_.vocabulary->size(); }
@@ -44,9 +45,12 @@ class PipelineTokenizer final : public Tokenizer {
   bool is_special(std::int32_t id) const override { return parts_.vocabulary->is_special(id); }
   std::int32_t bos_id() const override { return parts_.bos_id; }
   std::vector<std::int32_t> eos_ids() const override { return parts_.eos_ids; }
-  const std::string& chat_template() const override { return parts_.chat_template; }
+  const ChatTemplates& chat_templates() const override { return parts_.chat_templates; }
 
  private:
+  std::vector<std::int32_t> encode(const MarkedText& text, bool add_special_tokens,
+                                   bool parse_special) const;
+
   TokenizerParts parts_;
   AddedTokenMatcher raw_matcher_;         // looks into the text as it comes
   AddedTokenMatcher normalized_matcher_;  // looks into normalised text

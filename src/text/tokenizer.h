@@ -9,9 +9,17 @@
 #include <string_view>
 #include <vector>
 
+#include "text/marked_text.h"
+
 namespace lockstep {
 
 class Decoder;
+
+// Jinja sources; empty: none.
+struct ChatTemplates {
+  std::string standard;
+  std::string tool_use;  // used instead when there are tools
+};
 
 // Immutable and thread-safe.
 class Tokenizer {
@@ -24,6 +32,12 @@ class Tokenizer {
   // regular expression of the tokenizer exceeds its limits on this text.
   virtual std::vector<std::int32_t> encode(std::string_view text, bool add_special_tokens = true,
                                            bool parse_special = true) const = 0;
+
+  // The same for text of which not every byte may be part of a control token: where a byte is not
+  // trusted no added token is found, and it is encoded as the plain text that it is. Otherwise the
+  // ids are those of the whole text. The text has to be valid UTF-8.
+  virtual std::vector<std::int32_t> encode(const MarkedText& text,
+                                           bool add_special_tokens) const = 0;
 
   // The text of `ids`, as Hugging Face's decode(clean_up_tokenization_spaces=False) gives it. Ids
   // outside of [0, vocab_size()) throw Error; ids within it that no token has are skipped.
@@ -42,13 +56,14 @@ class Tokenizer {
 
   virtual std::int32_t bos_id() const = 0;                // -1: none
   virtual std::vector<std::int32_t> eos_ids() const = 0;  // may be empty; no duplicates
-  virtual const std::string& chat_template() const = 0;   // Jinja source; empty: none
+  virtual const ChatTemplates& chat_templates() const = 0;
 };
 
 // From a .gguf file's metadata, or from a directory with tokenizer.json (preferred) or
-// tokenizer.model, and tokenizer_config.json, special_tokens_map.json, generation_config.json and
-// chat_template.jinja where they are. Null when the directory has no tokenizer. Throws Error naming
-// the file for one that is malformed or of an unsupported kind.
+// tokenizer.model, and tokenizer_config.json, special_tokens_map.json, generation_config.json,
+// chat_template.json, chat_template.jinja and additional_chat_templates/ where they are. Null when
+// the directory has no tokenizer. Throws Error naming the file for one that is malformed or of an
+// unsupported kind.
 std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& path);
 
 }  // namespace lockstep

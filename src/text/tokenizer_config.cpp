@@ -56,15 +56,20 @@ void read_named_tokens(const nlohmann::json& json, const std::string& source,
   read_special_list(json, "extra_special_tokens", source, config.special_tokens);
 }
 
-// A string, or a list of named templates of which "default" counts.
-std::string chat_template_from_json(const nlohmann::json& json, const std::string& source) {
+// A string, or a list of named templates.
+void read_chat_templates(const nlohmann::json& json, const std::string& source,
+                         ChatTemplates& templates) {
   const nlohmann::json* field = find_field(json, "chat_template");
-  if (field == nullptr) return {};
-  if (!field->is_array()) return as_string(*field, "chat_template", source);
-  for (const nlohmann::json& entry : *field)
-    if (require_string(entry, "name", source) == "default")
-      return require_string(entry, "template", source);
-  return {};
+  if (field == nullptr) return;
+  if (!field->is_array()) {
+    templates.standard = as_string(*field, "chat_template", source);
+    return;
+  }
+  for (const nlohmann::json& entry : *field) {
+    const std::string& name = require_string(entry, "name", source);
+    if (name == "default") templates.standard = require_string(entry, "template", source);
+    if (name == "tool_use") templates.tool_use = require_string(entry, "template", source);
+  }
 }
 
 void read_added_tokens(const nlohmann::json& json, const std::string& source,
@@ -128,14 +133,17 @@ TokenizerConfig read_tokenizer_config(const fs::path& directory) {
       if (find_field(json, name) != nullptr) *field = bool_or(json, name, false, config.source);
     read_named_tokens(json, config.source, config);
     read_added_tokens(json, config.source, config.added_tokens);
-    config.chat_template = chat_template_from_json(json, config.source);
+    read_chat_templates(json, config.source, config.chat_templates);
   }
   if (const fs::path map = directory / "special_tokens_map.json"; fs::exists(map))
     read_named_tokens(read_json_file(map), map.string(), config);
   if (const fs::path file = directory / "chat_template.json"; fs::exists(file))
-    config.chat_template = chat_template_from_json(read_json_file(file), file.string());
+    read_chat_templates(read_json_file(file), file.string(), config.chat_templates);
   if (const fs::path file = directory / "chat_template.jinja"; fs::exists(file))
-    config.chat_template = read_whole_file(file, kMaxTemplateBytes);
+    config.chat_templates.standard = read_whole_file(file, kMaxTemplateBytes);
+  if (const fs::path file = directory / "additional_chat_templates" / "tool_use.jinja";
+      fs::exists(file))
+    config.chat_templates.tool_use = read_whole_file(file, kMaxTemplateBytes);
   config.eos_ids = read_eos_ids(directory / "generation_config.json");
   if (config.eos_ids.empty()) config.eos_ids = read_eos_ids(directory / "config.json");
   return config;
@@ -169,7 +177,7 @@ void apply_tokenizer_config(const TokenizerConfig& config, TokenizerParts& parts
     parts.suffix.clear();
     if (*config.add_eos_token && eos_id >= 0) parts.suffix = {eos_id};
   }
-  parts.chat_template = config.chat_template;
+  parts.chat_templates = config.chat_templates;
 }
 
 }  // namespace lockstep

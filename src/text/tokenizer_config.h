@@ -23,7 +23,7 @@ struct TokenizerConfig {
   std::vector<std::string> special_tokens;  // all that are named: bos, eos, unk, pad, additional
   std::vector<AddedToken> added_tokens;     // added_tokens_decoder
   std::vector<std::int32_t> eos_ids;        // of generation_config.json, or else config.json
-  std::string chat_template;
+  ChatTemplates chat_templates;
 };
 
 // Reads what there is. Throws Error naming the file for one that is malformed.

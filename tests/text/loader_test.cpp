@@ -74,7 +74,7 @@ TEST(Loader, SmallTokenizer) {
   EXPECT_FALSE(tokenizer->is_special(6));
   EXPECT_EQ(tokenizer->bos_id(), -1);
   EXPECT_THAT(tokenizer->eos_ids(), IsEmpty());
-  EXPECT_EQ(tokenizer->chat_template(), "");
+  EXPECT_EQ(tokenizer->chat_templates().standard, "");
   for (const std::int32_t id : {-1, 7, 2'000'000'000}) {
     EXPECT_THROW(tokenizer->decode(Ids{id}), Error);
     EXPECT_THROW(tokenizer->token(id), Error);
@@ -99,7 +99,7 @@ TEST(Loader, ConfigNamesSpecialTokens) {
            {{"tokenizer_config.json", R"({"bos_token": {"content": "<s>"}, "eos_token": "abc",
           "add_bos_token": true, "add_eos_token": true, "pad_token": "not there",
           "additional_special_tokens": ["c"],
-          "chat_template": [{"name": "tools", "template": "T"}, {"name": "default", "template": "D"}],
+          "chat_template": [{"name": "tool_use", "template": "T"}, {"name": "default", "template": "D"}],
           "added_tokens_decoder": {"7": {"content": "<new>", "special": true}}})"},
             {"generation_config.json", R"({"eos_token_id": [4, 7]})"}});
   EXPECT_EQ(tokenizer->bos_id(), 5);
@@ -108,7 +108,8 @@ TEST(Loader, ConfigNamesSpecialTokens) {
   EXPECT_THAT(tokenizer->encode("ab", false), ElementsAre(3));
   EXPECT_TRUE(tokenizer->is_special(2) && tokenizer->is_special(4) && tokenizer->is_special(7));
   EXPECT_FALSE(tokenizer->is_special(3));
-  EXPECT_EQ(tokenizer->chat_template(), "D");
+  EXPECT_EQ(tokenizer->chat_templates().standard, "D");
+  EXPECT_EQ(tokenizer->chat_templates().tool_use, "T");
 }
 
 TEST(Loader, ConfigFallbacks) {
@@ -118,7 +119,7 @@ TEST(Loader, ConfigFallbacks) {
                                {"chat_template.jinja", "B\n"},
                                {"config.json", R"({"eos_token_id": 3})"}});
   EXPECT_THAT(tokenizer->eos_ids(), ElementsAre(5, 3));
-  EXPECT_EQ(tokenizer->chat_template(), "B\n");
+  EXPECT_EQ(tokenizer->chat_templates().standard, "B\n");
   EXPECT_THAT(tokenizer->encode("a"), ElementsAre(0));
 }
 
@@ -305,7 +306,7 @@ TEST(Loader, RealSpecialTokens) {
   EXPECT_EQ(smollm2->bos_id(), 1);
   EXPECT_THAT(smollm2->eos_ids(), ElementsAre(2));
   EXPECT_EQ(smollm2->token(2), "<|im_end|>");
-  EXPECT_THAT(smollm2->chat_template(), HasSubstr("<|im_start|>"));
+  EXPECT_THAT(smollm2->chat_templates().standard, HasSubstr("<|im_start|>"));
   EXPECT_EQ(smollm2->vocab_size(), 49152);
 }
 

@@ -35,7 +35,9 @@ TEST(Normalizer, LongRunsOfMarks) {
 }
 
 std::string apply(const char* json, std::string_view text) {
-  return Normalizer::from_json(nlohmann::json::parse(json), "test").apply(text);
+  return Normalizer::from_json(nlohmann::json::parse(json), "test")
+      .apply(MarkedText(text, true))
+      .bytes();
 }
 
 TEST(Normalizer, Steps) {
