@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <iterator>
 #include <memory>
 #include <optional>
@@ -177,9 +178,27 @@ class LOCKSTEP_API Generator {
   std::vector<Completion> generate(const std::vector<Prompt>& prompts,
                                    const std::optional<SamplingParams>& params = {},
                                    std::stop_token stop = {});
+  /// The completion of one prompt, with a call of `on_token` for each token as soon as there is
+  /// one, on the calling thread. What it throws cancels the completion and reaches the caller.
+  /// Throws as above.
+  Completion generate(const Prompt& prompt, const std::optional<SamplingParams>& params,
+                      const std::function<void(const Token&)>& on_token, std::stop_token stop = {});
   /// Starts the completion of one prompt and returns at once. Throws Error for a prompt that is
-  /// empty or does not fit, and for bad params; a rank that fails throws from the stream.
-  TokenStream stream(const Prompt& prompt, const std::optional<SamplingParams>& params = {});
+  /// empty or does not fit, and for bad params; a rank that fails throws from the stream. `stop`
+  /// cancels, as TokenStream::cancel() does.
+  TokenStream stream(const Prompt& prompt, const std::optional<SamplingParams>& params = {},
+                     std::stop_token stop = {});
+
+  /// The model's answer to a conversation, which Model::render_chat() turns into a prompt; blocks
+  /// until it is whole. Without params: Model::default_sampling(), but for max_tokens, which then
+  /// reaches to the end of max_length. Throws as generate() and Model::render_chat() do.
+  Completion chat(const std::vector<ChatMessage>& messages,
+                  const std::optional<SamplingParams>& params = {}, const ChatOptions& options = {},
+                  std::stop_token stop = {});
+  /// Starts the answer to a conversation and returns at once. As chat() and stream().
+  TokenStream stream_chat(const std::vector<ChatMessage>& messages,
+                          const std::optional<SamplingParams>& params = {},
+                          const ChatOptions& options = {}, std::stop_token stop = {});
 
   /// As given, with max_length filled in.
   const GeneratorOptions& options() const;

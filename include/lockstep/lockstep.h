@@ -2,6 +2,7 @@
 /// Everything that a program needs.
 #pragma once
 
+#include "lockstep/chat.h"
 #include "lockstep/error.h"
 #include "lockstep/generator.h"
 #include "lockstep/hub.h"

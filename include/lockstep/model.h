@@ -8,7 +8,9 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
+#include "lockstep/chat.h"
 #include "lockstep/export.h"
 #include "lockstep/hub.h"
 #include "lockstep/mesh.h"
@@ -60,6 +62,15 @@ class LOCKSTEP_API Model {
   std::int64_t max_length() const;
   /// Whether prompts can be text; without a tokenizer they are token ids.
   bool has_tokenizer() const;
+  /// Whether it comes with a template for conversations, and a tokenizer to encode them.
+  bool has_chat_template() const;
+  /// A conversation as Generator::chat() gives it to the model, without a beginning-of-sequence
+  /// token but for the one that the template writes. Added tokens are recognised only in what the
+  /// template wrote; what comes from messages and options is encoded as the plain text that it is.
+  /// Throws Error without a tokenizer or template, for JSON that is none, and for what the template
+  /// refuses, naming its line.
+  RenderedChat render_chat(const std::vector<ChatMessage>& messages,
+                           const ChatOptions& options = {}) const;
   /// SamplingParams' defaults, overlaid by the model's generation_config.json.
   const SamplingParams& default_sampling() const;
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <deque>
+#include <limits>
 #include <random>
 #include <span>
 #include <thread>
@@ -335,9 +336,14 @@ const GeneratorOptions& Generator::options() const {
   return impl_->options;
 }
 
-TokenStream Generator::stream(const Prompt& prompt, const std::optional<SamplingParams>& params) {
+TokenStream Generator::stream(const Prompt& prompt, const std::optional<SamplingParams>& params,
+                              std::stop_token stop) {
   check(impl_ != nullptr, "the generator was moved from");
-  return TokenStream(impl_->submit(prompt, params));
+  const RequestPtr request = impl_->submit(prompt, params);
+  if (stop.stop_possible())
+    request->on_stop.emplace(std::move(stop),
+                             [&cancelled = request->cancelled] { cancelled = true; });
+  return TokenStream(request);
 }
 
 Completion Generator::generate(const Prompt& prompt, const std::optional<SamplingParams>& params,
@@ -356,6 +362,30 @@ std::vector<Completion> Generator::generate(const std::vector<Prompt>& prompts,
   std::vector<Completion> completions;
   for (TokenStream& stream : streams) completions.push_back(stream.completion());
   return completions;
+}
+
+Completion Generator::generate(const Prompt& prompt, const std::optional<SamplingParams>& params,
+                               const std::function<void(const Token&)>& on_token,
+                               std::stop_token stop) {
+  TokenStream tokens = stream(prompt, params, std::move(stop));
+  for (const Token& token : tokens) on_token(token);
+  return tokens.completion();
+}
+
+TokenStream Generator::stream_chat(const std::vector<ChatMessage>& messages,
+                                   const std::optional<SamplingParams>& params,
+                                   const ChatOptions& options, std::stop_token stop) {
+  check(impl_ != nullptr, "the generator was moved from");
+  const Model model(impl_->model);
+  SamplingParams chosen = params.value_or(model.default_sampling());
+  if (!params) chosen.max_tokens = std::numeric_limits<int>::max();
+  return stream(model.render_chat(messages, options).ids, chosen, std::move(stop));
+}
+
+Completion Generator::chat(const std::vector<ChatMessage>& messages,
+                           const std::optional<SamplingParams>& params, const ChatOptions& options,
+                           std::stop_token stop) {
+  return stream_chat(messages, params, options, std::move(stop)).completion();
 }
 
 }  // namespace lockstep

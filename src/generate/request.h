@@ -6,9 +6,11 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -40,6 +42,9 @@ struct LOCKSTEP_LOCAL TokenStream::Request {
   Completion completion;
   bool done = false;
   std::optional<std::string> error;  // what made it fail; thrown to whoever waits, each its own
+
+  // Sets `cancelled` when the caller's stop token says so.
+  std::optional<std::stop_callback<std::function<void()>>> on_stop;
 };
 
 }  // namespace lockstep
