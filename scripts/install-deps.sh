@@ -7,7 +7,7 @@ packages=(
   build-essential cmake ninja-build ccache pkg-config file
   libhwy-dev nlohmann-json3-dev libcli11-dev libspdlog-dev libfmt-dev
   libsentencepiece-dev libpcre2-dev libutf8proc-dev
-  libcurl4-openssl-dev libssl-dev
+  libcurl4-openssl-dev libssl-dev libedit-dev
   ca-certificates python3 python3-pip  # for scripts/demo-model.sh
 )
 test_packages=(

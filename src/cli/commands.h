@@ -11,6 +11,7 @@ namespace lockstep::cli {
 using Run = std::function<int()>;
 
 void add_generate(CLI::App& app, Run& run);
+void add_chat(CLI::App& app, Run& run);
 void add_inspect(CLI::App& app, Run& run);
 void add_bench(CLI::App& app, Run& run);
 void add_doctor(CLI::App& app, Run& run);

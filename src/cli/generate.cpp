@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <charconv>
 #include <cstdio>
 #include <fstream>
 #include <iterator>
@@ -14,6 +13,7 @@
 #include "cli/interrupt.h"
 #include "cli/options.h"
 #include "cli/output.h"
+#include "cli/sampling_options.h"
 #include "core/check.h"
 #include "generate/model_impl.h"
 
@@ -26,18 +26,10 @@ struct GenerateOptions {
   std::vector<std::string> prompts;
   std::vector<std::string> files;
   std::vector<std::int32_t> prompt_ids;
-  int max_tokens = 0;
-  std::optional<float> temperature, top_p, min_p, repetition_penalty, presence_penalty,
-      frequency_penalty;
-  std::optional<int> top_k, logprobs;
-  std::optional<std::uint64_t> seed;
-  std::vector<std::string> stop;
-  std::vector<std::string> logit_bias;
-  bool ignore_eos = false;
+  SamplingOptions sampling;
+  std::optional<int> logprobs;
   bool json = false;
   bool echo = false;
-  bool keep_special = false;
-  bool no_generation_config = false;
   GeneratorOptions generator;
 };
 
@@ -72,39 +64,9 @@ std::vector<Prompt> read_prompts(const GenerateOptions& options) {
   return prompts;
 }
 
-std::pair<std::int32_t, float> parse_bias(const std::string& text) {
-  std::int32_t id = 0;
-  float value = 0;
-  const char* end = text.data() + text.size();
-  const auto first = std::from_chars(text.data(), end, id);
-  const bool separated = first.ec == std::errc() && first.ptr != end && *first.ptr == '=';
-  const auto second = separated ? std::from_chars(first.ptr + 1, end, value) : first;
-  check(separated && second.ec == std::errc() && second.ptr == end,
-        "--logit-bias {}: expected ID=VALUE, such as 42=-1.5", text);
-  return {id, value};
-}
-
-SamplingParams sampling_params(const GenerateOptions& options, SamplingParams params) {
-  const auto overlay = [](const auto& option, auto& field) {
-    if (option) field = *option;
-  };
-  overlay(options.temperature, params.temperature);
-  overlay(options.top_p, params.top_p);
-  overlay(options.top_k, params.top_k);
-  overlay(options.min_p, params.min_p);
-  overlay(options.repetition_penalty, params.repetition_penalty);
-  overlay(options.presence_penalty, params.presence_penalty);
-  overlay(options.frequency_penalty, params.frequency_penalty);
-  params.seed = options.seed;
+SamplingParams sampling_params(const GenerateOptions& options, const SamplingParams& defaults) {
+  SamplingParams params = options.sampling.overlay(defaults);
   params.logprobs = options.logprobs;
-  params.stop = options.stop;
-  params.ignore_eos = options.ignore_eos;
-  params.skip_special_tokens = !options.keep_special;
-  params.max_tokens = options.max_tokens;
-  for (const std::string& bias : options.logit_bias) {
-    const auto [id, value] = parse_bias(bias);
-    params.logit_bias[id] = value;
-  }
   return params;
 }
 
@@ -169,7 +131,7 @@ int run_generate(const GenerateOptions& options) {
   GeneratorOptions generator_options = options.generator;
   generator_options.max_batch_size = static_cast<int>(std::min<std::size_t>(prompts.size(), 64));
   const Model model =
-      load(options.model, options.tp, !options.no_generation_config, &generator_options);
+      load(options.model, options.tp, !options.sampling.no_generation_config, &generator_options);
   const SamplingParams params = sampling_params(options, model.default_sampling());
   Generator generator(model, generator_options);
 
@@ -221,38 +183,13 @@ void add_generate(CLI::App& app, Run& run) {
       ->allow_extra_args(false);
   add_option(command, "--prompt-ids", o.prompt_ids, "Token ids to continue: 1,2,3", "PROMPT_IDS")
       ->delimiter(',');
-  o.max_tokens = 128;
-  add_option(command, "-n,--max-tokens", o.max_tokens, "At most this many new tokens",
-             "MAX_TOKENS");
-  add_option(command, "-t,--temperature", o.temperature, "0: the most probable token every time",
-             "TEMPERATURE");
-  add_option(command, "--top-p", o.top_p, "Keep the most probable tokens that add up to this",
-             "TOP_P");
-  add_option(command, "--top-k", o.top_k, "Keep this many tokens; 0: all", "TOP_K");
-  add_option(command, "--min-p", o.min_p, "Keep tokens at least this times as probable as the best",
-             "MIN_P");
-  add_option(command, "--repetition-penalty", o.repetition_penalty, "Above 1: repeat less",
-             "REPETITION_PENALTY");
-  add_option(command, "--presence-penalty", o.presence_penalty, "-2 to 2", "PRESENCE_PENALTY");
-  add_option(command, "--frequency-penalty", o.frequency_penalty, "-2 to 2", "FREQUENCY_PENALTY");
-  add_option(command, "--seed", o.seed, "The same seed gives the same text with any --tp", "SEED");
-  add_option(command, "--stop", o.stop, "End before this text; several times: any of them", "STOP")
-      ->allow_extra_args(false);
-  add_option(command, "--logit-bias", o.logit_bias, "ID=VALUE, several times", "LOGIT_BIAS")
-      ->allow_extra_args(false);
+  o.sampling.max_tokens = 128;
+  o.sampling.add_to(command);
   add_option(command, "--logprobs", o.logprobs,
              "With --json: log-probabilities, also of this many of the best tokens", "LOGPROBS");
-  command.add_flag("--ignore-eos", o.ignore_eos, "Go on after the end of the text")
-      ->envname("LOCKSTEP_IGNORE_EOS");
-  command.add_flag("--keep-special", o.keep_special, "Show special tokens")
-      ->envname("LOCKSTEP_KEEP_SPECIAL");
   command.add_flag("--echo", o.echo, "Print the prompt first")->envname("LOCKSTEP_ECHO");
   command.add_flag("--json", o.json, "One JSON object a prompt, at the end")
       ->envname("LOCKSTEP_JSON");
-  command
-      .add_flag("--no-generation-config", o.no_generation_config,
-                "Do not take sampling defaults from the model's generation_config.json")
-      ->envname("LOCKSTEP_NO_GENERATION_CONFIG");
   add_option(command, "--max-length", o.generator.max_length,
              "Tokens of prompt and output; 0: the model's, at most 8192", "MAX_LENGTH");
   add_option(command, "--prefill-chunk", o.generator.prefill_chunk,

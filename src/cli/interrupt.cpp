@@ -22,10 +22,13 @@ std::optional<std::stop_source> current_source() {
 void wait_for_signals(const sigset_t& signals) {
   constexpr timespec kPatience{1, 500000000};
   for (int signal = 0; sigwait(&signals, &signal) == 0;) {
-    const std::optional<std::stop_source> source = current_source();
-    if (!source || !source->request_stop()) _exit(128 + signal);
-    const bool again = sigtimedwait(&signals, nullptr, &kPatience) >= 0;
-    if (again || current_source() == source) _exit(128 + signal);
+    do {
+      const std::optional<std::stop_source> source = current_source();
+      if (!source || !source->request_stop()) _exit(128 + signal);
+      const int next = sigtimedwait(&signals, nullptr, &kPatience);
+      if (current_source() == source) _exit(128 + signal);
+      signal = next;  // another one so soon was meant for what is alive now
+    } while (signal > 0);
   }
 }
 

@@ -84,6 +84,7 @@ int run_main(int argc, char** argv) {
   app.require_subcommand(1);
   Run run;
   add_generate(app, run);
+  add_chat(app, run);
   add_inspect(app, run);
   add_bench(app, run);
   add_doctor(app, run);
