@@ -14,9 +14,9 @@ struct ChatMessage {
   /// "system", "user", "assistant", "tool", "developer", or what else the template knows. These
   /// five, "function" and "ipython" may become part of a control token (templates write
   /// "<|" + role + "|>"); others are text.
-  std::string role;
+  std::string role = {};
   /// What was said. With tool_calls and empty, the message has no content at all.
-  std::string content;
+  std::string content = {};
   /// Who said it; empty: not said.
   std::string name = {};
   /// Of a tool's answer: which call it answers; empty: not said.

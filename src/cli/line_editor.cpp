@@ -87,6 +87,7 @@ LineEditor::~LineEditor() {
 LineEditor::Result LineEditor::read(const std::string& prompt, std::string& line) {
   impl_->prompt = prompt;
   impl_->interrupted = false;
+  el_set(impl_->editor, EL_PREP_TERM, 1);  // so that whoever sees the prompt can use its keys
   int count = 0;
   const char* text = el_gets(impl_->editor, &count);
   line.assign(text ? text : "", text && count > 0 ? static_cast<std::size_t>(count) : 0);
