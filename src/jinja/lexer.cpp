@@ -34,6 +34,14 @@ std::string normalized(std::string_view source) {
   return out;
 }
 
+// Where "{{", "{%" or "{#" is; npos: nowhere.
+std::size_t find_tag(std::string_view text) {
+  constexpr std::string_view kSeconds = "{%#";
+  for (std::size_t at = text.find('{'); at != text.npos; at = text.find('{', at + 1))
+    if (at + 1 < text.size() && kSeconds.find(text[at + 1]) != kSeconds.npos) return at;
+  return text.npos;
+}
+
 class Lexer {
  public:
   explicit Lexer(std::string_view source) : source_(normalized(source)) {}
@@ -100,7 +108,7 @@ class Lexer {
   // Text and the tag behind it.
   void data() {
     const std::string_view text = rest();
-    const std::size_t tag = std::min({text.find("{{"), text.find("{%"), text.find("{#")});
+    const std::size_t tag = find_tag(text);
     if (tag == text.npos) {
       add(Token::Type::kData, std::string(text));
       return advance(text.size());
