@@ -19,10 +19,8 @@ Prompt prompt_from(const lockstep_prompt& prompt) {
 
 TokenStream start(lockstep_generator* generator, const lockstep_prompt* prompt,
                   const lockstep_sampling_params* params) {
-  std::optional<SamplingParams> sampling;
-  if (params) sampling = sampling_params(*params);
   return not_null(generator, "generator")
-      .value.stream(prompt_from(not_null(prompt, "prompt")), sampling);
+      .value.stream(prompt_from(not_null(prompt, "prompt")), sampling_params(params));
 }
 
 lockstep_finish_reason to_c(FinishReason reason) {
@@ -49,6 +47,18 @@ TokenView::TokenView(const Token& token) {
   value_.text_bytes = token.text.size();
   value_.top_logprobs = top_logprobs_.data();
   value_.num_top_logprobs = top_logprobs_.size();
+}
+
+lockstep_completion* complete(TokenStream stream, lockstep_token_callback on_token,
+                              void* user_data) {
+  if (on_token) {
+    for (const Token& token : stream) {
+      if (!on_token(&TokenView(token).value(), user_data)) continue;
+      stream.cancel();
+      break;
+    }
+  }
+  return new lockstep_completion(stream.completion());
 }
 
 }  // namespace lockstep::c
@@ -84,15 +94,7 @@ lockstep_status lockstep_generate(lockstep_generator* generator, const lockstep_
   return guarded(__func__, [&] {
     lockstep_completion*& out = not_null(completion, "completion");
     out = nullptr;
-    lockstep::TokenStream stream = start(generator, prompt, params);
-    if (on_token) {
-      for (const lockstep::Token& token : stream) {
-        if (!on_token(&TokenView(token).value(), user_data)) continue;
-        stream.cancel();
-        break;
-      }
-    }
-    out = new lockstep_completion(stream.completion());
+    out = complete(start(generator, prompt, params), on_token, user_data);
     return LOCKSTEP_OK;
   });
 }

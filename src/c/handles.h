@@ -44,6 +44,14 @@ struct lockstep_completion {
   std::vector<lockstep::c::TokenView> tokens;  // of value.tokens
 };
 
+namespace lockstep::c {
+
+// The whole completion; calls `on_token`, if there is one, with each token, until it says stop.
+lockstep_completion* complete(TokenStream stream, lockstep_token_callback on_token,
+                              void* user_data);
+
+}  // namespace lockstep::c
+
 struct lockstep_stream {
   lockstep::TokenStream value;
   std::optional<lockstep::Token> token;  // the latest, for `view`

@@ -1,39 +1,13 @@
 #include "c/options.h"
 
-#include <cstddef>
 #include <optional>
 #include <span>
 #include <stop_token>
-#include <type_traits>
 
-#include "c/guard.h"
 #include "c/handles.h"
 
 namespace lockstep::c {
 namespace {
-
-// Every struct starts with its size. Fields will be added at the end: the sizes of older versions
-// then become valid as well, and what the caller does not know of keeps its default.
-template <typename Options>
-void check_size(std::size_t size) {
-  static_assert(std::is_trivially_copyable_v<Options> && std::is_standard_layout_v<Options>);
-  if (size != sizeof(Options))
-    throw InvalidArgument(fmt::format(
-        "the struct has {} bytes, and this library knows it with {}: fill it in with its _init "
-        "function, and compile against the headers of Lockstep {}",
-        size, sizeof(Options), LOCKSTEP_VERSION));
-}
-
-// Copies what `make` returns to the caller's struct.
-template <typename Options, typename Make>
-lockstep_status fill_in(Options* options, std::size_t size, const char* function, Make&& make) {
-  return guarded(function, [&] {
-    Options& out = not_null(options, "the struct");
-    check_size<Options>(size);
-    out = make();
-    return LOCKSTEP_OK;
-  });
-}
 
 template <typename T>
 std::span<const T> list(const T* data, std::size_t size, const char* field) {
@@ -148,7 +122,9 @@ GeneratorOptions generator_options(const lockstep_generator_options* options) {
   return out;
 }
 
-SamplingParams sampling_params(const lockstep_sampling_params& params) {
+std::optional<SamplingParams> sampling_params(const lockstep_sampling_params* given) {
+  if (given == nullptr) return std::nullopt;
+  const lockstep_sampling_params& params = *given;
   check_size<lockstep_sampling_params>(params.struct_size);
   SamplingParams out;
   out.temperature = params.temperature;

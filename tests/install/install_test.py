@@ -50,9 +50,11 @@ def documented_commands(document):
 
 
 def write_tiny_model(directory):
-    """A golden checkpoint of 104 tokens, and a tokenizer of the printable characters of ASCII for it."""
-    for name in ("config.json", "model.safetensors"):
-        shutil.copy(SOURCE / "tests/golden/model/llama" / name, directory)
+    """A golden checkpoint of 104 tokens, with a tokenizer of ASCII's printable characters and a chat template."""
+    golden = SOURCE / "tests/golden/model/llama"
+    shutil.copy(golden / "model.safetensors", directory)
+    config = json.loads((golden / "config.json").read_text()) | {"max_position_embeddings": 512}
+    (directory / "config.json").write_text(json.dumps(config))
     special = ["<unk>", "<s>", "</s>"]
     characters = ["Ġ", "Ċ"] + [chr(code) for code in range(ord("!"), ord("~") + 1)]
     tokenizer = {
@@ -63,6 +65,8 @@ def write_tiny_model(directory):
                   "vocab": {character: i for i, character in enumerate(characters, len(special))}},
     }
     (directory / "tokenizer.json").write_text(json.dumps(tokenizer))
+    (directory / "tokenizer_config.json").write_text(json.dumps(
+        {"chat_template": "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"}))
     (directory / "generation_config.json").write_text('{"temperature": 0.0}')
 
 
@@ -110,7 +114,7 @@ class InstallTest(unittest.TestCase):
             "-DCMAKE_BUILD_TYPE=Debug", "-G", "Ninja", env=self.environment)
         run("cmake", "--build", build)
         names = [name.replace(".", "_") for name in self.files if name.endswith((".c", ".cpp"))]
-        self.assertGreaterEqual(len(names), 7)
+        self.assertGreaterEqual(len(names), 9)
         for name in names:
             with self.subTest(name):
                 shared = self.run_program(build / name)  # finds the library by CMake's RPATH

@@ -338,6 +338,72 @@ LOCKSTEP_API lockstep_status lockstep_stream_completion(lockstep_stream* stream,
 LOCKSTEP_API void lockstep_stream_free(lockstep_stream* stream);
 
 /// @}
+/// @name Chat: conversations with a model that comes with a chat template
+/// @{
+
+/// One message of a conversation. All strings are UTF-8 and end with a NUL; what is NULL was not
+/// said. What a text says is never taken for a control token, whatever it spells.
+typedef struct lockstep_chat_message {
+  const char* role;          ///< "system", "user", "assistant", "tool" or what the template knows.
+  const char* content;       ///< What was said.
+  const char* name;          ///< Who said it.
+  const char* tool_call_id;  ///< Of a tool's answer: which call it answers.
+  const char* tool_calls;    ///< Of an assistant's message: a JSON list of the calls that it made.
+  const char* reasoning_content;  ///< Of an assistant's message: what it thought before.
+} lockstep_chat_message;
+
+/// How a conversation becomes a prompt.
+typedef struct lockstep_chat_options {
+  size_t struct_size;  ///< Set by lockstep_chat_options_init().
+  /// End the prompt with the beginning of an assistant's message. Default: true.
+  bool add_generation_prompt;
+  const char* tools;  ///< Tools that the model may call: a JSON list of schemas. Default: NULL.
+  const char* chat_template;  ///< A template's source instead of the model's. Default: NULL.
+  const char* variables;      ///< A JSON object of what the template shall see, too. Default: NULL.
+} lockstep_chat_options;
+
+/// Fills in the defaults; `size` is sizeof(lockstep_chat_options).
+LOCKSTEP_API lockstep_status lockstep_chat_options_init(lockstep_chat_options* options,
+                                                        size_t size);
+
+/// Whether the model comes with a chat template, and a tokenizer for what it writes.
+LOCKSTEP_API bool lockstep_model_has_chat_template(const lockstep_model* model);
+
+/// The model's answer to `num_messages` messages; otherwise as lockstep_generate(). Without
+/// `params` (NULL) the answer may reach to the end of the generator's max_length. `options` may be
+/// NULL.
+LOCKSTEP_API lockstep_status lockstep_chat(
+    lockstep_generator* generator, const lockstep_chat_message* messages, size_t num_messages,
+    const lockstep_sampling_params* params, const lockstep_chat_options* options,
+    lockstep_token_callback on_token, void* user_data, lockstep_completion** completion);
+/// Starts the answer to a conversation and returns at once. Arguments as of lockstep_chat().
+LOCKSTEP_API lockstep_status lockstep_stream_start_chat(lockstep_generator* generator,
+                                                        const lockstep_chat_message* messages,
+                                                        size_t num_messages,
+                                                        const lockstep_sampling_params* params,
+                                                        const lockstep_chat_options* options,
+                                                        lockstep_stream** stream);
+
+/// A conversation as the model reads it.
+typedef struct lockstep_rendered_chat lockstep_rendered_chat;
+
+/// What lockstep_chat() gives to the model. `options` may be NULL.
+LOCKSTEP_API lockstep_status lockstep_model_render_chat(const lockstep_model* model,
+                                                        const lockstep_chat_message* messages,
+                                                        size_t num_messages,
+                                                        const lockstep_chat_options* options,
+                                                        lockstep_rendered_chat** chat);
+/// What the template wrote, ends with a NUL. `bytes`, if not NULL, receives its length without that
+/// NUL. This pointer and the next are valid as long as `chat`.
+LOCKSTEP_API const char* lockstep_rendered_chat_text(const lockstep_rendered_chat* chat,
+                                                     size_t* bytes);
+/// Its token ids, whose number `num_ids` receives if it is not NULL.
+LOCKSTEP_API const int32_t* lockstep_rendered_chat_ids(const lockstep_rendered_chat* chat,
+                                                       size_t* num_ids);
+/// Frees the conversation.
+LOCKSTEP_API void lockstep_rendered_chat_free(lockstep_rendered_chat* chat);
+
+/// @}
 
 #ifdef __cplusplus
 }
