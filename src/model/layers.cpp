@@ -67,9 +67,8 @@ void Residual::norm(const Tensor& out, const Tensor& weight, float eps) {
     return;
   }
   const Tensor sum = state_->partial.tensor.rows(0, rows_);
-  rank_.comm().all_reduce(sum);
   const Tensor* bias = pending_->bias ? &pending_->bias->tensor : nullptr;
-  rank_.ops().add_rms_norm(out, stream, sum, bias, weight, eps);
+  rank_.ops().all_reduce_add_rms_norm(rank_.comm(), out, stream, sum, bias, weight, eps);
   pending_ = nullptr;
 }
 

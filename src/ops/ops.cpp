@@ -10,4 +10,11 @@ OwnedTensor allocate_tensor(Ops& ops, Device device, DType dtype, const Shape& s
   return owned;
 }
 
+void Ops::all_reduce_add_rms_norm(Comm& comm, const Tensor& out, const Tensor& stream,
+                                  const Tensor& partial, const Tensor* bias, const Tensor& weight,
+                                  float eps) {
+  comm.all_reduce(partial);
+  add_rms_norm(out, stream, partial, bias, weight, eps);
+}
+
 }  // namespace lockstep

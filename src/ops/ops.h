@@ -15,6 +15,7 @@
 
 #include "core/buffer.h"
 #include "core/dummy.h"
+#include "lockstep/comm.h"
 #include "lockstep/tensor.h"
 
 namespace lockstep {
@@ -179,6 +180,12 @@ class Ops {
   // [rows, size] float32, out in the activation dtype, bias [size] or null; partial is changed.
   virtual void add_rms_norm(const Tensor& out, const Tensor& stream, const Tensor& partial,
                             const Tensor* bias, const Tensor& weight, float eps) = 0;
+
+  // The same, where the partials of all ranks of `comm` are to be added first, as its all_reduce
+  // adds them.
+  virtual void all_reduce_add_rms_norm(Comm& comm, const Tensor& out, const Tensor& stream,
+                                       const Tensor& partial, const Tensor* bias,
+                                       const Tensor& weight, float eps);
 
   // out[r] = x[r] / sqrt(mean(x[r]^2) + eps) * weight.  x and out [rows, size], weight [size].
   virtual void rms_norm(const Tensor& out, const Tensor& x, const Tensor& weight, float eps) = 0;

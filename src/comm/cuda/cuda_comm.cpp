@@ -137,6 +137,7 @@ class CudaComm final : public Comm {
 
   int rank() const override { return rank_; }
   int world_size() const override { return world_size_; }
+  const PeerGroup* peers() const { return peers_ ? &peer_group_ : nullptr; }
 
   void all_reduce(const Tensor& data, ReduceOp op) override {
     if (world_size_ == 1 || data.numel() == 0) return;
@@ -280,6 +281,10 @@ std::shared_ptr<CudaGroup> make_cuda_group(int world_size, const CudaCommOptions
 std::unique_ptr<Comm> make_cuda_comm(std::shared_ptr<CudaGroup> group, Comm& host,
                                      cudaStream_t stream) {
   return std::make_unique<CudaComm>(std::move(group), host, stream);
+}
+
+const PeerGroup* peer_group(const Comm& comm) {
+  return dynamic_cast<const CudaComm&>(comm).peers();
 }
 
 }  // namespace lockstep::cuda

@@ -34,4 +34,8 @@ std::shared_ptr<CudaGroup> make_cuda_group(int world_size, const CudaCommOptions
 std::unique_ptr<Comm> make_cuda_comm(std::shared_ptr<CudaGroup> group, Comm& host,
                                      cudaStream_t stream);
 
+// How the rank's kernels reach its peers; null where they cannot, and for a rank alone. Lives as
+// long as the comm, which make_cuda_comm() made.
+const struct PeerGroup* peer_group(const Comm& comm);
+
 }  // namespace lockstep::cuda

@@ -13,6 +13,8 @@ namespace lockstep::cuda {
 inline constexpr int kMaxPeers = 8;
 // float32 values of one exchange: 64 rows of a hidden size of 8192.
 inline constexpr std::int64_t kPeerElements = std::int64_t{64} * 8192;
+// Payloads of two float32 each that share the number of their exchange.
+inline constexpr int kPeerUnit = 256;
 
 // One rank's end, as the kernel sees it.
 struct PeerGroup {
@@ -21,7 +23,7 @@ struct PeerGroup {
   // Receive buffers of every rank, [2 exchanges][world_size senders][kPeerElements] (value,
   // exchange number) pairs; zeroed at first.
   std::uint64_t* received[kMaxPeers] = {};
-  std::uint32_t* exchanges = nullptr;  // of this rank: exchanges done, for each block of elements
+  std::uint32_t* exchanges = nullptr;  // of this rank: exchanges done, by unit
   // In host memory that every device can read: nonzero ends all waiting. A rank that waits too long
   // sets it to 1 + the number of the rank that it waited for.
   volatile std::uint32_t* abort = nullptr;

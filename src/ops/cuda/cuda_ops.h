@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "comm/cuda/peer_reduce.h"
 #include "core/buffer.h"
 #include "ops/cuda/matmul.h"
 #include "ops/ops.h"
@@ -30,6 +31,8 @@ class CudaOps final : public Ops {
   cudaStream_t stream() const { return stream_; }
   int device() const { return device_; }
   int num_multiprocessors() const { return num_multiprocessors_; }
+  // How this rank's kernels reach the other ranks of `comm`; null where they cannot.
+  void use_peers(const Comm& comm, const PeerGroup* peers);
 
   std::unique_ptr<Recorder> make_recorder() override;
   std::unique_ptr<Download> make_download() override;
@@ -56,6 +59,9 @@ class CudaOps final : public Ops {
   void add(const Tensor& x, const Tensor& y) override;
   void add_rms_norm(const Tensor& out, const Tensor& stream, const Tensor& partial,
                     const Tensor* bias, const Tensor& weight, float eps) override;
+  void all_reduce_add_rms_norm(Comm& comm, const Tensor& out, const Tensor& stream,
+                               const Tensor& partial, const Tensor* bias, const Tensor& weight,
+                               float eps) override;
   void rms_norm(const Tensor& out, const Tensor& x, const Tensor& weight, float eps) override;
   void rope_and_cache(const Tensor& qkv, const AttentionShape& shape,
                       const Tensor& inverse_frequencies, const Tensor* q_norm, const Tensor* k_norm,
@@ -77,9 +83,11 @@ class CudaOps final : public Ops {
 
  private:
   void norm(const char* op, const Tensor& out, const Tensor& stream, const Tensor* partial,
-            const Tensor* bias, const Tensor& weight, float eps);
+            const Tensor* bias, const Tensor& weight, float eps, const PeerGroup* peers = nullptr);
 
   int device_;
+  const Comm* comm_ = nullptr;  // that peers_ is for
+  const PeerGroup* peers_ = nullptr;
   int num_multiprocessors_ = 0;
   cudaStream_t stream_ = nullptr;
   Buffer attention_scratch_;  // partial results of key splits; allocated once, in the constructor

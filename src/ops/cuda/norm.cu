@@ -1,6 +1,7 @@
-// RMS norm, with or without completing the residual stream first: one block a row. Element i
-// belongs to thread (i / 4) % kThreads, which adds its squares in order; the threads' sums are
-// added by block_sum(). So the order depends on nothing but the size.
+// RMS norm, with or without completing the residual stream first, on one rank or over all: one
+// block a row. Element i belongs to thread (i / 4) % kThreads, which adds its squares in order; the
+// threads' sums are added by block_sum(). So the order depends on nothing but the size.
+#include "comm/cuda/peer_exchange.h"
 #include "ops/cuda/checks.h"
 #include "ops/cuda/cuda_ops.h"
 #include "ops/cuda/element.h"
@@ -9,7 +10,7 @@
 namespace lockstep::cuda {
 namespace {
 
-constexpr int kThreads = 512;
+constexpr int kThreads = 1024;
 constexpr int kStep = 4;
 
 // Elements [i, i+4) of a row, zeros behind its end; kWide: the row has them and they are aligned.
@@ -46,61 +47,155 @@ struct NormArguments {
   float eps;
 };
 
-// The largest rows keep their elements in registers between the two passes.
-constexpr int kMaxSteps = 4;
+using Step = Pack<float, kStep>;
+constexpr std::int64_t kStride = kThreads * kStep;
+// Steps of a thread that stay in registers between the two passes.
+constexpr int kMaxSteps = 2;
+
+// The first element of a thread's n-th step.
+__device__ std::int64_t place_of(int n) { return std::int64_t{threadIdx.x} * kStep + n * kStride; }
+
+// What a thread has of a row, or of a vector of its size.
+template <int kSteps>
+struct Steps {
+  Step values[kSteps];
+
+  template <bool kWide>
+  __device__ void load(const float* row, std::int64_t size) {
+#pragma unroll
+    for (int n = 0; n < kSteps; ++n) {
+      const std::int64_t i = place_of(n);
+      values[n] = i < size ? load_step<kWide>(row, i, size) : Step{};
+    }
+  }
+};
+
+// stream + (partial + bias).
+template <bool kWide>
+__device__ Step complete(const NormArguments& a, const Step& stream, const Step& partial,
+                         std::int64_t i) {
+  const Step bias = a.bias ? load_step<kWide>(a.bias, i, a.size) : Step{};
+  Step sum;
+#pragma unroll
+  for (int j = 0; j < kStep; ++j)
+    sum.values[j] = __fadd_rn(stream.values[j], __fadd_rn(partial.values[j], bias.values[j]));
+  return sum;
+}
+
+__device__ float add_squares(const Step& step, float sum) {
+#pragma unroll
+  for (int j = 0; j < kStep; ++j) sum = fmaf(step.values[j], step.values[j], sum);
+  return sum;
+}
 
 template <typename T, bool kWide>
-__global__ void __launch_bounds__(kThreads) norm_kernel(const NormArguments arguments) {
-  begin_kernel();
-  const std::int64_t size = arguments.size, row = blockIdx.x * size;
-  float* x = arguments.stream + row;
-  T* out = static_cast<T*>(arguments.out) + row;
-  const std::int64_t first = std::int64_t{threadIdx.x} * kStep;
-  constexpr std::int64_t kStride = kThreads * kStep;
-  Pack<float, kStep> kept[kMaxSteps];
-  float sum = 0.0f;
-  for (std::int64_t i = first, n = 0; i < size; i += kStride, ++n) {
-    auto step = load_step<kWide>(x, i, size);
-    if (arguments.partial) {
-      const auto partial = load_step<kWide>(arguments.partial + row, i, size);
-      const auto bias =
-          arguments.bias ? load_step<kWide>(arguments.bias, i, size) : Pack<float, kStep>{};
+__device__ void write(const NormArguments& a, std::int64_t row, std::int64_t i, const Step& x,
+                      const Step& weight, float scale) {
+  Pack<T, kStep> result;
 #pragma unroll
-      for (int j = 0; j < kStep; ++j)
-        step.values[j] = __fadd_rn(step.values[j], __fadd_rn(partial.values[j], bias.values[j]));
-      store_step<kWide>(x, i, size, step);
-    }
-#pragma unroll
-    for (int j = 0; j < kStep; ++j) sum = fmaf(step.values[j], step.values[j], sum);
-#pragma unroll
-    for (int k = 0; k < kMaxSteps; ++k)
-      if (k == n) kept[k] = step;
-  }
+  for (int j = 0; j < kStep; ++j)
+    result.values[j] = from_float<T>(x.values[j] * scale * weight.values[j]);
+  store_step<kWide>(static_cast<T*>(a.out) + row, i, a.size, result);
+}
+
+// 1 / sqrt(mean + eps), from each thread's sum of squares.
+__device__ float scale_of(const NormArguments& a, float sum) {
   sum = block_sum<kThreads>(sum);
-  const float scale = 1.0f / sqrtf(__fadd_rn(sum / static_cast<float>(size), arguments.eps));
-  for (std::int64_t i = first, n = 0; i < size; i += kStride, ++n) {
-    Pack<float, kStep> step;
-    if (n < kMaxSteps) {
-#pragma unroll
-      for (int k = 0; k < kMaxSteps; ++k)
-        if (k == n) step = kept[k];
-    } else {
-      step = load_step<kWide>(x, i, size);
+  return 1.0f / sqrtf(__fadd_rn(sum / static_cast<float>(a.size), a.eps));
+}
+
+template <typename T, bool kWide>
+__global__ void __launch_bounds__(kThreads) norm_kernel(const NormArguments a) {
+  Steps<kMaxSteps> weight;
+  weight.load<kWide>(a.weight, a.size);  // nothing that runs writes to it
+  begin_kernel();
+  const std::int64_t size = a.size, row = blockIdx.x * size;
+  Steps<kMaxSteps> kept;
+  float sum = 0.0f;
+  const auto first_pass = [&](std::int64_t i) {
+    Step step = load_step<kWide>(a.stream + row, i, size);
+    if (a.partial) {
+      step = complete<kWide>(a, step, load_step<kWide>(a.partial + row, i, size), i);
+      store_step<kWide>(a.stream + row, i, size, step);
     }
-    const auto factor = load_step<kWide>(arguments.weight, i, size);
-    Pack<T, kStep> result;
+    sum = add_squares(step, sum);
+    return step;
+  };
 #pragma unroll
-    for (int j = 0; j < kStep; ++j)
-      result.values[j] = from_float<T>(step.values[j] * scale * factor.values[j]);
-    store_step<kWide>(out, i, size, result);
+  for (int n = 0; n < kMaxSteps; ++n)
+    if (place_of(n) < size) kept.values[n] = first_pass(place_of(n));
+  for (std::int64_t i = place_of(kMaxSteps); i < size; i += kStride) first_pass(i);
+
+  const float scale = scale_of(a, sum);
+#pragma unroll
+  for (int n = 0; n < kMaxSteps; ++n)
+    if (place_of(n) < size)
+      write<T, kWide>(a, row, place_of(n), kept.values[n], weight.values[n], scale);
+  for (std::int64_t i = place_of(kMaxSteps); i < size; i += kStride)
+    write<T, kWide>(a, row, i, load_step<kWide>(a.stream + row, i, size),
+                    load_step<kWide>(a.weight, i, size), scale);
+}
+
+// The partials are exchanged with the peers on the way. Rows are whole units of the exchange, and
+// fit into registers. All that a thread has is sent before it waits for anything.
+template <typename T, int kPeers, int kSteps>
+__global__ void __launch_bounds__(kThreads)
+    reduce_norm_kernel(const __grid_constant__ PeerGroup group, const NormArguments a) {
+  Steps<kSteps> weight;
+  weight.template load<true>(a.weight, a.size);
+  begin_kernel();
+  constexpr std::int64_t kUnit = FloatSum::kPerPayload * kPeerUnit;  // elements
+  const std::int64_t size = a.size, row = blockIdx.x * size;
+  Steps<kSteps> stream;
+  uint2 payloads[kSteps][2];
+  std::uint32_t exchanges[kSteps];
+#pragma unroll
+  for (int n = 0; n < kSteps; ++n) {
+    const std::int64_t i = place_of(n);
+    if (i >= size) continue;
+    exchanges[n] = group.exchanges[(row + i) / kUnit] + 1;
+    const Step partial = load_step<true>(a.partial + row, i, size);
+    memcpy(payloads[n], &partial, sizeof partial);
+#pragma unroll
+    for (int half = 0; half < 2; ++half)
+      send_to_peers(group, (row + i) / 2 + half, payloads[n][half], exchanges[n]);
   }
+  stream.template load<true>(a.stream + row, size);
+  float sum = 0.0f;
+#pragma unroll
+  for (int n = 0; n < kSteps; ++n) {
+    const std::int64_t i = place_of(n);
+    if (i >= size) continue;
+    reduce_with_peers<FloatSum, kPeers>(group, (row + i) / 2, payloads[n], exchanges[n]);
+    Step partial;
+    memcpy(&partial, payloads[n], sizeof partial);
+    stream.values[n] = complete<true>(a, stream.values[n], partial, i);
+    store_step<true>(a.stream + row, i, size, stream.values[n]);
+    sum = add_squares(stream.values[n], sum);
+  }
+  const float scale = scale_of(a, sum);
+#pragma unroll
+  for (int n = 0; n < kSteps; ++n)
+    if (place_of(n) < size)
+      write<T, true>(a, row, place_of(n), stream.values[n], weight.values[n], scale);
+  // scale_of() had barriers: every thread has read its units' numbers.
+  for (std::int64_t unit = threadIdx.x; unit < size / kUnit; unit += kThreads)
+    ++group.exchanges[row / kUnit + unit];
+}
+
+template <typename T>
+auto reduce_norm_kernel_for(int world_size, std::int64_t size) {
+  if (size <= kStride)
+    return world_size <= 4 ? reduce_norm_kernel<T, 4, 1> : reduce_norm_kernel<T, kMaxPeers, 1>;
+  return world_size <= 4 ? reduce_norm_kernel<T, 4, 2> : reduce_norm_kernel<T, kMaxPeers, 2>;
 }
 
 }  // namespace
 
-// rms_norm and add_rms_norm; partial and bias may be null.
+// All kinds of rms_norm; partial and bias may be null. With peers, theirs is added to the partial
+// first.
 void CudaOps::norm(const char* op, const Tensor& out, const Tensor& stream, const Tensor* partial,
-                   const Tensor* bias, const Tensor& weight, float eps) {
+                   const Tensor* bias, const Tensor& weight, float eps, const PeerGroup* peers) {
   check_table(op, "x", stream);
   const std::int64_t rows = stream.shape[0], size = stream.shape[1];
   check_tensor(op, "x", stream, DType::kFloat32, stream.shape);
@@ -121,6 +216,9 @@ void CudaOps::norm(const char* op, const Tensor& out, const Tensor& stream, cons
       aligned({out.data, stream.data, arguments.partial, arguments.bias, weight.data}, 16);
   with_element_type(out.dtype, [&](auto element) {
     using T = decltype(element);
+    if (peers)
+      return launch(stream_, reduce_norm_kernel_for<T>(peers->world_size, size), rows, 1, 1,
+                    kThreads, *peers, arguments);
     launch(stream_, wide ? norm_kernel<T, true> : norm_kernel<T, false>, rows, 1, 1, kThreads,
            arguments);
   });
@@ -133,6 +231,25 @@ void CudaOps::rms_norm(const Tensor& out, const Tensor& x, const Tensor& weight,
 void CudaOps::add_rms_norm(const Tensor& out, const Tensor& stream, const Tensor& partial,
                            const Tensor* bias, const Tensor& weight, float eps) {
   norm("add_rms_norm", out, stream, &partial, bias, weight, eps);
+}
+
+void CudaOps::all_reduce_add_rms_norm(Comm& comm, const Tensor& out, const Tensor& stream,
+                                      const Tensor& partial, const Tensor* bias,
+                                      const Tensor& weight, float eps) {
+  const std::int64_t size = partial.row_size();
+  const bool with_peers = peers_ != nullptr && &comm == comm_ &&
+                          size % (FloatSum::kPerPayload * kPeerUnit) == 0 &&
+                          size <= kMaxSteps * kStride && partial.numel() <= kPeerElements &&
+                          aligned({out.data, stream.data, partial.data, weight.data}, 16) &&
+                          (bias == nullptr || aligned({bias->data}, 16));
+  if (!with_peers) comm.all_reduce(partial);
+  norm("all_reduce_add_rms_norm", out, stream, &partial, bias, weight, eps,
+       with_peers ? peers_ : nullptr);
+}
+
+void CudaOps::use_peers(const Comm& comm, const PeerGroup* peers) {
+  comm_ = &comm;
+  peers_ = peers;
 }
 
 }  // namespace lockstep::cuda

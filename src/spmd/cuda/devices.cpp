@@ -24,6 +24,7 @@ class CudaTeam final : public GpuTeam {
     GpuRank rank;
     rank.stream = ops->stream();
     rank.comm = cuda::make_cuda_comm(group_, host, ops->stream());
+    ops->use_peers(*rank.comm, cuda::peer_group(*rank.comm));
     rank.ops = std::move(ops);
     return rank;
   }

@@ -1,0 +1,120 @@
+// Device code of the exchange between peers, for kernels that make it a part of theirs. Values
+// travel in payloads of 64 bits; kPeerUnit payloads that lie together are a unit, which counts its
+// exchanges. Every rank exchanges the same payloads in the same order.
+//
+// Consecutive exchanges of a unit use different buffers. Two are enough: a rank that is two
+// exchanges ahead has received what this rank sent in the one between, after it had read the one
+// before.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+#include "comm/cuda/peer_reduce.h"
+
+namespace lockstep::cuda {
+
+// 64 bits of payload travel as one 16-byte store: half, exchange number, half, exchange number.
+// Halves of a vector store may arrive apart, but never a value without the number beside it.
+__device__ inline void store_payload(std::uint64_t* address, uint2 payload,
+                                     std::uint32_t exchange) {
+  asm volatile("st.relaxed.sys.global.v4.u32 [%0], {%1, %2, %3, %2};" ::"l"(address),
+               "r"(payload.x), "r"(exchange), "r"(payload.y)
+               : "memory");
+}
+
+__device__ inline uint4 load_payload(const std::uint64_t* address) {
+  uint4 value;
+  asm volatile("ld.relaxed.sys.global.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
+               : "l"(address)
+               : "memory");
+  return value;
+}
+
+__device__ inline std::uint64_t now_ns() {
+  std::uint64_t time;
+  asm volatile("mov.u64 %0, %globaltimer;" : "=l"(time));
+  return time;
+}
+
+// Waits for the payload at `address`, where `found` was a moment ago, to carry `exchange`. False:
+// aborted.
+__device__ inline bool receive(const PeerGroup& group, const std::uint64_t* address, uint4 found,
+                               std::uint32_t exchange, int sender, uint2& payload) {
+  std::uint64_t deadline = 0;
+  for (std::uint32_t polls = 1; found.y != exchange || found.w != exchange; ++polls) {
+    if (polls % 1024 == 0) {
+      if (*group.abort != 0) return false;
+      if (deadline == 0) deadline = now_ns() + group.timeout_ns;
+      if (now_ns() > deadline) {
+        *group.abort = static_cast<std::uint32_t>(sender) + 1;
+        return false;
+      }
+    }
+    found = load_payload(address);
+  }
+  payload = {found.x, found.z};
+  return true;
+}
+
+struct FloatSum {  // two neighbouring float32
+  using Value = float;
+  static constexpr int kPerPayload = 2;
+  static __device__ uint2 reduce(uint2 a, uint2 b) {
+    return {__float_as_uint(__uint_as_float(a.x) + __uint_as_float(b.x)),
+            __float_as_uint(__uint_as_float(a.y) + __uint_as_float(b.y))};
+  }
+};
+
+// Where `sender`'s payload `index` of an exchange arrives at `receiver`.
+__device__ inline std::uint64_t* peer_slot(const PeerGroup& group, int receiver, int sender,
+                                           std::int64_t index, std::uint32_t exchange) {
+  const std::int64_t buffer = (exchange % 2) * group.world_size;
+  return group.received[receiver] + (buffer + sender) * kPeerElements + 2 * index;
+}
+
+__device__ inline void send_to_peers(const PeerGroup& group, std::int64_t index, uint2 payload,
+                                     std::uint32_t exchange) {
+  for (int step = 1; step < group.world_size; ++step) {
+    const int peer = (group.rank + step) % group.world_size;
+    store_payload(peer_slot(group, peer, group.rank, index, exchange), payload, exchange);
+  }
+}
+
+// This rank's kCount payloads from `index` on become those of all ranks, reduced in the tree of
+// comm.h: pairs, pairs of pairs, and so on. kPeers: at least the world size. False: aborted.
+template <typename Op, int kPeers, int kCount>
+__device__ inline bool reduce_with_peers(const PeerGroup& group, std::int64_t index,
+                                         uint2 (&payloads)[kCount], std::uint32_t exchange) {
+  uint4 found[kPeers][kCount];  // all asked for at once
+#pragma unroll
+  for (int sender = 0; sender < kPeers; ++sender)
+    if (sender < group.world_size && sender != group.rank)
+#pragma unroll
+      for (int i = 0; i < kCount; ++i)
+        found[sender][i] = load_payload(peer_slot(group, group.rank, sender, index + i, exchange));
+  bool complete = true;
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) {
+    uint2 values[kPeers];
+#pragma unroll
+    for (int sender = 0; sender < kPeers; ++sender) {
+      values[sender] = payloads[i];
+      if (sender < group.world_size && sender != group.rank)
+        complete = receive(group, peer_slot(group, group.rank, sender, index + i, exchange),
+                           found[sender][i], exchange, sender, values[sender]) &&
+                   complete;
+    }
+#pragma unroll
+    for (int width = 1; width < kPeers; width *= 2)
+#pragma unroll
+      for (int r = 0; r + width < kPeers; r += 2 * width)
+        if (r + width < group.world_size) values[r] = Op::reduce(values[r], values[r + width]);
+    payloads[i] = values[0];
+  }
+  return complete;
+}
+
+}  // namespace lockstep::cuda
