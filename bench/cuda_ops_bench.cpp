@@ -64,11 +64,15 @@ double measure(CudaOps& ops, const std::function<void(int)>& operation) {
 
 void measure_linear(CudaOps& ops, const std::string& name, std::int64_t rows,
                     std::int64_t out_features, std::int64_t in_features, int leaves) {
-  const Matrix probe = ops.make_matrix(out_features, in_features, leaves, kDType);
+  const auto make_matrix = [&] {
+    const Matrix matrix = ops.make_matrix(out_features, in_features, leaves, kDType);
+    ops.write_dummy_rows(matrix, 0, out_features, {.key = 1, .dtype = kDType}, 0, 0);
+    return matrix;
+  };
+  const Matrix probe = make_matrix();
   const auto copies = std::clamp<std::size_t>((std::size_t{400} << 20) / probe.bytes, 2, kRepeats);
   std::vector<Matrix> weights = {probe};
-  while (weights.size() < copies)
-    weights.push_back(ops.make_matrix(out_features, in_features, leaves, kDType));
+  while (weights.size() < copies) weights.push_back(make_matrix());
   const OwnedTensor x = make(ops, kDType, {rows, in_features});
   const OwnedTensor out = make(ops, DType::kFloat32, {rows, out_features});
   const double us = measure(ops, [&](int i) {
@@ -135,6 +139,78 @@ void run(std::int64_t rows, int ranks, std::int64_t context) {
          [&](int) { ops.attention(attended.tensor, qkv_out.tensor, shape, cache, batch); });
 }
 
+// A decoder layer as a chain, and what it takes without one of its operations: what an operation
+// costs where it stands, which is less than what it takes alone as far as it hides behind others.
+void run_layer(std::int64_t rows, int ranks, std::int64_t context) {
+  CudaOps ops(0);
+  const std::int64_t hidden = 4096, head_dim = 128, heads = 32 / ranks, kv_heads = 8 / ranks;
+  const std::int64_t intermediate = 14336 / ranks, qkv = (heads + 2 * kv_heads) * head_dim;
+  constexpr int kLayers = 16;
+  struct Layer {
+    Matrix qkv, o, gate_up, down;
+    OwnedTensor keys, values;
+  };
+  const std::int64_t blocks = (context + kKvBlockSize - 1) / kKvBlockSize;
+  std::vector<Layer> layers;
+  for (int i = 0; i < kLayers; ++i) {
+    const auto weight = [&](std::int64_t out, std::int64_t in, int leaves) {
+      const Matrix matrix = ops.make_matrix(out, in, leaves, kDType);
+      ops.write_dummy_rows(matrix, 0, out, {.key = 1, .dtype = kDType}, 0, 0);
+      return matrix;
+    };
+    const auto cache = [&] {
+      return make(ops, kDType, {rows * blocks, kv_heads, kKvBlockSize, head_dim});
+    };
+    layers.push_back({weight(qkv, hidden, kLeaves),
+                      weight(hidden, heads * head_dim, kLeaves / ranks),
+                      weight(2 * intermediate, hidden, kLeaves),
+                      weight(hidden, intermediate, kLeaves / ranks), cache(), cache()});
+  }
+  std::vector<std::int32_t> table(static_cast<std::size_t>(rows * blocks)), slots;
+  for (std::size_t i = 0; i < table.size(); ++i) table[i] = static_cast<std::int32_t>(i);
+  for (std::int64_t i = 0; i < rows; ++i) slots.push_back(static_cast<std::int32_t>(i));
+  const std::vector<std::int32_t> positions(static_cast<std::size_t>(rows),
+                                            static_cast<std::int32_t>(context - 1));
+  const OwnedTensor device_table = make_ints(ops, table, {rows, blocks});
+  const OwnedTensor device_positions = make_ints(ops, positions, {rows});
+  const OwnedTensor device_slots = make_ints(ops, slots, {rows});
+  const BatchView batch{rows, device_positions.tensor, device_slots.tensor, device_table.tensor,
+                        true};
+  const AttentionShape shape{heads, kv_heads, head_dim, 4, 0, 0};
+  const OwnedTensor stream = make(ops, DType::kFloat32, {rows, hidden});
+  const OwnedTensor partial = make(ops, DType::kFloat32, {rows, hidden});
+  const OwnedTensor norm = make(ops, DType::kFloat32, {hidden});
+  const OwnedTensor normed = make(ops, kDType, {rows, hidden});
+  const OwnedTensor qkv_out = make(ops, DType::kFloat32, {rows, qkv});
+  const OwnedTensor frequencies = make(ops, DType::kFloat32, {head_dim / 2});
+  const OwnedTensor attended = make(ops, kDType, {rows, heads * head_dim});
+  const OwnedTensor gate_up = make(ops, DType::kFloat32, {rows, 2 * intermediate});
+  const OwnedTensor activated = make(ops, kDType, {rows, intermediate});
+  const auto layer = [&](int i, const std::string& without) {
+    const Layer& w = layers[static_cast<std::size_t>(i) % kLayers];
+    const auto with = [&](const char* name) { return without != name; };
+    const auto add_norm = [&] {
+      ops.add_rms_norm(normed.tensor, stream.tensor, partial.tensor, nullptr, norm.tensor, 1e-5f);
+    };
+    if (with("both norms")) add_norm();
+    if (with("qkv_proj")) ops.linear(qkv_out.tensor, normed.tensor, w.qkv, nullptr);
+    if (with("attention"))
+      ops.rotary_attention(attended.tensor, qkv_out.tensor, shape, frequencies.tensor, nullptr,
+                           nullptr, 1e-5f, {w.keys.tensor, w.values.tensor}, batch);
+    if (with("o_proj")) ops.linear(partial.tensor, attended.tensor, w.o, nullptr);
+    if (with("both norms")) add_norm();
+    if (with("gate_up_proj"))
+      ops.gated_linear(activated.tensor, normed.tensor, w.gate_up, nullptr, gate_up.tensor);
+    if (with("down_proj")) ops.linear(partial.tensor, activated.tensor, w.down, nullptr);
+  };
+  const double whole = measure(ops, [&](int i) { layer(i, ""); });
+  fmt::print("{:<28} {:>9.2f} us\n", "a layer", whole);
+  for (const char* name :
+       {"both norms", "qkv_proj", "attention", "o_proj", "gate_up_proj", "down_proj"})
+    fmt::print("{:<28} {:>9.2f} us\n", fmt::format("  of that {}", name),
+               whole - measure(ops, [&](int i) { layer(i, name); }));
+}
+
 }  // namespace
 }  // namespace lockstep
 
@@ -144,6 +220,7 @@ int main(int argc, char** argv) {
       return argc > i ? std::max(1, std::atoi(argv[i])) : otherwise;
     };
     lockstep::run(argument(1, 1), argument(2, 1), argument(3, 384));
+    lockstep::run_layer(argument(1, 1), argument(2, 1), argument(3, 384));
   } catch (const std::exception& error) {
     fmt::print(stderr, "cuda_ops_bench: {}\n", error.what());
     return 1;

@@ -1,5 +1,7 @@
 #include "model/batch.h"
 
+#include <algorithm>
+
 #include "core/check.h"
 #include "model/kv_cache.h"
 
@@ -40,6 +42,7 @@ void Batch::upload(const StepInput& input) {
     logit_positions.push_back(input.positions[static_cast<std::size_t>(row)]);
   }
   rows_ = static_cast<std::int64_t>(rows);
+  one_row_a_sequence_ = std::ranges::adjacent_find(input.slots) == input.slots.end();
   num_logit_rows_ = static_cast<std::int64_t>(input.logit_rows.size());
   std::vector<std::int32_t> step;
   const auto append = [&](const std::vector<std::int32_t>& values) {
@@ -100,7 +103,7 @@ Tensor Batch::part(std::int64_t begin, std::int64_t count) const {
 }
 
 BatchView Batch::view() const {
-  return {rows_, part(rows_, rows_), part(0, rows_), block_tables_.tensor};
+  return {rows_, part(rows_, rows_), part(0, rows_), block_tables_.tensor, one_row_a_sequence_};
 }
 
 SamplingView Batch::sampling() const {

@@ -79,6 +79,7 @@ class Batch {
   OwnedTensor step_;
   std::int64_t rows_ = 0;
   std::int64_t num_logit_rows_ = 0;
+  bool one_row_a_sequence_ = false;
 };
 
 }  // namespace lockstep

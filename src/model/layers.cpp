@@ -45,18 +45,16 @@ void Residual::keep_rows(const Tensor& indices) {
   const std::int64_t count = indices.num_rows();
   if (count == rows_) return;  // ascending, so all of them
   check(state_ == &all_, "rows were chosen before");
-  const auto gather = [&](const OwnedTensor& to, const OwnedTensor& from) {
-    rank_.ops().gather_rows(to.tensor.rows(0, count), from.tensor.rows(0, rows_), indices);
-  };
-  gather(kept_.stream, all_.stream);
-  if (pending_) gather(kept_.partial, all_.partial);
+  check(pending_ == nullptr, "rows are chosen while a partial sum is pending");
+  rank_.ops().gather_rows(kept_.stream.tensor.rows(0, count), all_.stream.tensor.rows(0, rows_),
+                          indices);
   state_ = &kept_;
   rows_ = count;
 }
 
 void Residual::add_partial(const Tensor& x, const LinearWeights& linear) {
   check(pending_ == nullptr, "a partial sum is still pending");
-  rank_.ops().linear(state_->partial.tensor.rows(0, rows_), x, linear.weight);
+  rank_.ops().partial_linear(rank_.comm(), state_->partial.tensor.rows(0, rows_), x, linear.weight);
   pending_ = &linear;
 }
 
@@ -76,6 +74,16 @@ Tensor column_linear(Rank& rank, Workspace& workspace, const Tensor& x,
                      const LinearWeights& linear) {
   const Tensor out = workspace.make(x.num_rows(), linear.weight.out_features);
   rank.ops().linear(out, x, linear.weight, linear.bias ? &linear.bias->tensor : nullptr);
+  return out;
+}
+
+Tensor gated_linear(Rank& rank, Workspace& workspace, const Tensor& x, const LinearWeights& linear,
+                    DType dtype) {
+  const std::int64_t rows = x.num_rows(), both = linear.weight.out_features;
+  const Tensor gate_up = workspace.make(rows, both);
+  const Tensor out = workspace.make(rows, both / 2, dtype);
+  rank.ops().gated_linear(out, x, linear.weight, linear.bias ? &linear.bias->tensor : nullptr,
+                          gate_up);
   return out;
 }
 

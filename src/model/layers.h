@@ -47,6 +47,7 @@ class Residual {
   void add_partial(const Tensor& x, const LinearWeights& linear);
 
   // Goes on with these rows alone, [n] int32, ascending; row i is then what row indices[i] was.
+  // Nothing is pending.
   void keep_rows(const Tensor& indices);
   std::int64_t rows() const { return rows_; }
 
@@ -70,5 +71,10 @@ class Residual {
 // x [rows, in_features] times this rank's output features: [rows, local_out_features].
 Tensor column_linear(Rank& rank, Workspace& workspace, const Tensor& x,
                      const LinearWeights& linear);
+
+// The same for pairs of gates and what they are for: silu(gate) * up, [rows, local_out_features /
+// 2] of `dtype`.
+Tensor gated_linear(Rank& rank, Workspace& workspace, const Tensor& x, const LinearWeights& linear,
+                    DType dtype);
 
 }  // namespace lockstep

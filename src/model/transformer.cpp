@@ -12,8 +12,8 @@ std::size_t workspace_bytes(const Config& config, const RankShard& shard,
   const std::int64_t qkv = (shard.heads.size() + 2 * shard.kv_heads.size()) * config.head_dim;
   const std::int64_t attended = shard.heads.size() * config.head_dim;
   const std::int64_t columns =
-      config.hidden_size + std::max(qkv + attended, 3 * shard.intermediate.size());
-  constexpr std::int64_t kPadding = 3 * 256;  // of three tensors
+      config.hidden_size + std::max(qkv + 2 * attended, 3 * shard.intermediate.size());
+  constexpr std::int64_t kPadding = 4 * 256;  // of four tensors
   return static_cast<std::size_t>(limits.max_rows * columns) * sizeof(float) + kPadding;
 }
 
@@ -45,9 +45,10 @@ Tensor Transformer::forward(const Batch& batch, const KvCache& cache) {
   rank_.ops().embedding(residual_.start(view.rows), weights_.embed_tokens, token_ids);
 
   for (std::int64_t i = 0; i < config_.num_hidden_layers; ++i) {
-    attention(i, view, cache.layer(i));
-    // The other rows were needed for their keys and values.
-    if (i + 1 == config_.num_hidden_layers) residual_.keep_rows(batch.logit_rows());
+    // After the last attention the other rows have given what they were needed for: their keys and
+    // values.
+    const Tensor logit_rows = batch.logit_rows();
+    attention(i, view, cache.layer(i), i + 1 == config_.num_hidden_layers ? &logit_rows : nullptr);
     if (residual_.rows() > 0) mlp(i);
   }
   if (residual_.rows() == 0) return logits_.tensor.rows(0, 0);
@@ -60,7 +61,8 @@ Tensor Transformer::forward(const Batch& batch, const KvCache& cache) {
   return logits;
 }
 
-void Transformer::attention(std::int64_t index, const BatchView& batch, const KvLayer& cache) {
+void Transformer::attention(std::int64_t index, const BatchView& batch, const KvLayer& cache,
+                            const Tensor* kept) {
   const LayerWeights& w = weights_.layers[static_cast<std::size_t>(index)];
   const AttentionShape shape = attention_shape(config_, shard_, index);
   const float eps = config_.rms_norm_eps;
@@ -68,13 +70,17 @@ void Transformer::attention(std::int64_t index, const BatchView& batch, const Kv
   const Tensor normed = workspace_.make(batch.rows, config_.hidden_size, activation_);
   residual_.norm(normed, w.input_layernorm.tensor, eps);
   const Tensor qkv = column_linear(rank_, workspace_, normed, w.qkv_proj);
-  rank_.ops().rope_and_cache(qkv, shape, inverse_frequencies_.tensor,
-                             w.q_norm ? &w.q_norm->tensor : nullptr,
-                             w.k_norm ? &w.k_norm->tensor : nullptr, eps, cache, batch);
-  const Tensor attended =
-      workspace_.make(batch.rows, shape.local_heads * shape.head_dim, activation_);
-  rank_.ops().attention(attended, qkv, shape, cache, batch);
-  residual_.add_partial(attended, w.o_proj);
+  Tensor attended = workspace_.make(batch.rows, shape.local_heads * shape.head_dim, activation_);
+  rank_.ops().rotary_attention(attended, qkv, shape, inverse_frequencies_.tensor,
+                               w.q_norm ? &w.q_norm->tensor : nullptr,
+                               w.k_norm ? &w.k_norm->tensor : nullptr, eps, cache, batch);
+  if (kept != nullptr && kept->num_rows() < batch.rows) {
+    const Tensor all = attended;
+    attended = workspace_.make(kept->num_rows(), all.row_size(), activation_);
+    rank_.ops().gather_rows(attended, all, *kept);
+    residual_.keep_rows(*kept);
+  }
+  if (residual_.rows() > 0) residual_.add_partial(attended, w.o_proj);
 }
 
 void Transformer::mlp(std::int64_t index) {
@@ -83,9 +89,7 @@ void Transformer::mlp(std::int64_t index) {
   workspace_.reset();
   const Tensor normed = workspace_.make(rows, config_.hidden_size, activation_);
   residual_.norm(normed, w.post_attention_layernorm.tensor, config_.rms_norm_eps);
-  const Tensor gate_up = column_linear(rank_, workspace_, normed, w.gate_up_proj);
-  const Tensor activated = workspace_.make(rows, shard_.intermediate.size(), activation_);
-  rank_.ops().silu_multiply(activated, gate_up);
+  const Tensor activated = gated_linear(rank_, workspace_, normed, w.gate_up_proj, activation_);
   residual_.add_partial(activated, w.down_proj);
 }
 

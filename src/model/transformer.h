@@ -29,8 +29,10 @@ class Transformer {
 
   // What forward() is made of, for whoever runs a part of the model alone. The two halves of block
   // `index` take the hidden state out of residual() and owe it their result: attention over the
-  // batch's rows and the cache, and the feed-forward network of residual().rows() rows.
-  void attention(std::int64_t index, const BatchView& batch, const KvLayer& cache);
+  // batch's rows and the cache, and the feed-forward network of residual().rows() rows. Only rows
+  // `kept` of the batch go on after the attention, unless it is null.
+  void attention(std::int64_t index, const BatchView& batch, const KvLayer& cache,
+                 const Tensor* kept = nullptr);
   void mlp(std::int64_t index);
   Residual& residual() { return residual_; }
 

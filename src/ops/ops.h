@@ -48,6 +48,7 @@ struct BatchView {
   Tensor positions;     // [rows] int32: the token's place in its sequence, from 0
   Tensor row_sequence;  // [rows] int32: its sequence's row of block_tables
   Tensor block_tables;  // [sequences, max_blocks] int32: where positions [16i, 16i+16) are kept
+  bool one_row_a_sequence = false;  // no sequence has two rows; false where that is not known
 };
 
 // One layer's keys and values of one rank: num_blocks blocks of kKvBlockSize positions for each
@@ -173,6 +174,12 @@ class Ops {
   virtual void linear(const Tensor& out, const Tensor& x, const Matrix& weight,
                       const Tensor* bias = nullptr) = 0;
 
+  // out[r, i] = silu(g[r, i]) * g[r, size + i], where g = linear(x, weight, bias): gates, then what
+  // they are for. weight [2 size, in_features], out [rows, size] in the activation dtype; gate_up
+  // [rows, 2 size] float32 is changed or not.
+  virtual void gated_linear(const Tensor& out, const Tensor& x, const Matrix& weight,
+                            const Tensor* bias, const Tensor& gate_up);
+
   // x += y.  Both [rows, size]; or y [size], added to every row.
   virtual void add(const Tensor& x, const Tensor& y) = 0;
 
@@ -181,8 +188,14 @@ class Ops {
   virtual void add_rms_norm(const Tensor& out, const Tensor& stream, const Tensor& partial,
                             const Tensor* bias, const Tensor& weight, float eps) = 0;
 
-  // The same, where the partials of all ranks of `comm` are to be added first, as its all_reduce
-  // adds them.
+  // linear(), for this rank's share of a sum over the ranks of `comm`. The next call that concerns
+  // it is all_reduce_add_rms_norm() with the same partial, whose contents are not said till then:
+  // its way to the other ranks may begin here.
+  virtual void partial_linear(Comm& comm, const Tensor& partial, const Tensor& x,
+                              const Matrix& weight);
+
+  // add_rms_norm(), where the partials of all ranks of `comm` are to be added first, as its
+  // all_reduce adds them; of partial_linear().
   virtual void all_reduce_add_rms_norm(Comm& comm, const Tensor& out, const Tensor& stream,
                                        const Tensor& partial, const Tensor* bias,
                                        const Tensor& weight, float eps);
@@ -204,6 +217,12 @@ class Ops {
   // out [rows, local_heads * head_dim]; queries are read from qkv, keys and values from the cache.
   virtual void attention(const Tensor& out, const Tensor& qkv, const AttentionShape& shape,
                          const KvLayer& cache, const BatchView& batch) = 0;
+
+  // rope_and_cache(), then attention(); what becomes of qkv is not said.
+  virtual void rotary_attention(const Tensor& out, const Tensor& qkv, const AttentionShape& shape,
+                                const Tensor& inverse_frequencies, const Tensor* q_norm,
+                                const Tensor* k_norm, float eps, const KvLayer& cache,
+                                const BatchView& batch);
 
   // out[r, i] = silu(gate_up[r, i]) * gate_up[r, size + i].  gate_up [rows, 2 size], out [rows,
   // size].

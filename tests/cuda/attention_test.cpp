@@ -359,6 +359,61 @@ TEST_F(Rope, ARowsBitsDoNotDependOnItsNeighbours) {
   EXPECT_TRUE(same_bits(alone, std::span(together).subspan(37 * alone.size(), alone.size())));
 }
 
+// What one kernel does for a step of one token a sequence is what two operations do.
+class RotaryAttention : public Attention {
+ protected:
+  void expect_as_two_operations(const AttentionShape& shape, DType dtype, bool norms,
+                                const std::vector<std::int64_t>& lengths) {
+    const std::int64_t dim = shape.head_dim;
+    std::vector<Row> rows;
+    for (std::size_t i = 0; i < lengths.size(); ++i)
+      rows.push_back({std::int32_t(i), std::int32_t(lengths[i] - 1)});
+    rows.push_back({0, -1});  // padding
+    const auto count = static_cast<std::int64_t>(rows.size());
+    std::vector<float> frequencies;
+    for (std::int64_t i = 0; i < dim / 2; ++i)
+      frequencies.push_back(std::pow(10000.0f, -2.0f * float(i) / float(dim)));
+    const Tensor turns = put(frequencies, {dim / 2});
+    const Tensor q_norm = put(noise(dim, 21), {dim}), k_norm = put(noise(dim, 22), {dim});
+    const Cache separate = make_cache(shape, dtype, lengths);
+    const Cache together = make_cache(shape, dtype, lengths);
+    const std::vector<float> qkv = queries(shape, rows);
+    const Shape out_shape{count, shape.local_heads * dim};
+    const auto run = [&](const Cache& cache, bool one_row_a_sequence) {
+      const Tensor out = poisoned(dtype, out_shape);
+      BatchView batch = gpu_batch(cache, rows);
+      batch.one_row_a_sequence = one_row_a_sequence;
+      gpu().rotary_attention(out, put(qkv, {count, width_of(shape)}), shape, turns,
+                             norms ? &q_norm : nullptr, norms ? &k_norm : nullptr, 1e-6f, cache.gpu,
+                             batch);
+      return floats(out);
+    };
+    const std::vector<float> expected = run(separate, false);
+    for (int i = 0; i < 3; ++i)
+      ASSERT_TRUE(same_bits(expected, run(together, true)))
+          << name_of(dtype) << ", " << shape.local_heads << " heads of " << dim << ", "
+          << shape.local_kv_heads << " KV heads, window " << shape.window << ", time " << i;
+    EXPECT_TRUE(same_bits(floats(separate.gpu.keys), floats(together.gpu.keys)));
+    EXPECT_TRUE(same_bits(floats(separate.gpu.values), floats(together.gpu.values)));
+  }
+};
+
+TEST_F(RotaryAttention, HasTheBitsOfTwoOperations) {
+  const std::vector<std::int64_t> lengths = {1, 2, 16, 17, 127, 128, 129, 300, 1025};
+  for (DType dtype : kFloatTypes) {
+    for (std::int64_t dim : {2, 6, 64, 80, 128, 256})
+      expect_as_two_operations(attention_shape(7, 3, dim, 3, 1), dtype, dim % 64 == 0, lengths);
+    expect_as_two_operations(attention_shape(3, 3, 128, 1), dtype, false, lengths);
+    expect_as_two_operations(attention_shape(32, 8, 128, 4), dtype, false, lengths);
+    expect_as_two_operations(attention_shape(14, 2, 64, 7), dtype, false, lengths);
+    expect_as_two_operations(attention_shape(8, 2, 128, 4, 0, 100), dtype, true, lengths);
+  }
+}
+
+TEST_F(RotaryAttention, OfOneRowInALongContext) {
+  expect_as_two_operations(attention_shape(32, 8, 128, 4), DType::kBFloat16, false, {5000});
+}
+
 TEST_F(Rope, RowsWithoutAPlaceStoreNothing) {
   const AttentionShape shape = attention_shape(2, 1, 64, 2);
   const Cache cache = make_cache(shape, DType::kFloat32, {20});

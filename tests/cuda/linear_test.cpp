@@ -102,6 +102,45 @@ TEST_F(Linear, ARowsBitsDoNotDependOnTheOthers) {
   }
 }
 
+TEST_F(Linear, GatedIsTheProductAndThenTheGates) {
+  for (const Case& c : kCases) {
+    if (c.out_features % 2 != 0) continue;
+    const std::int64_t size_out = c.out_features / 2;
+    for (DType dtype : kFloatTypes) {
+      const std::vector<float> weights = noise(c.out_features * c.in_features, 15, 0.1f);
+      const Matrix matrix = exact_->make_matrix(c.out_features, c.in_features, c.leaves, dtype);
+      std::vector<float> copy = weights;
+      exact_->write_rows(matrix, 0, host(copy, {c.out_features, c.in_features}));
+      std::vector<float> bias = noise(c.out_features, 16);
+      const Device device{DeviceType::kCuda, 0};
+      const OwnedTensor bias_tensor =
+          allocate_tensor(*exact_, device, DType::kFloat32, {c.out_features});
+      exact_->upload(bias_tensor.tensor, host(bias, {c.out_features}));
+      for (std::int64_t rows : kRowCounts) {
+        std::vector<std::uint8_t> bytes = encode(noise(rows * c.in_features, 17), dtype);
+        const auto make = [&](DType type, std::int64_t columns) {
+          return allocate_tensor(*exact_, device, type, {rows, columns});
+        };
+        const OwnedTensor x = make(dtype, c.in_features);
+        exact_->upload(x.tensor, {bytes.data(), dtype, x.tensor.shape, {}});
+        const OwnedTensor gate_up = make(DType::kFloat32, c.out_features);
+        const OwnedTensor separate = make(dtype, size_out), together = make(dtype, size_out);
+        const OwnedTensor scratch = make(DType::kFloat32, c.out_features);
+        exact_->linear(gate_up.tensor, x.tensor, matrix, &bias_tensor.tensor);
+        exact_->silu_multiply(separate.tensor, gate_up.tensor);
+        exact_->gated_linear(together.tensor, x.tensor, matrix, &bias_tensor.tensor,
+                             scratch.tensor);
+        std::vector<std::uint8_t> expected(separate.tensor.bytes()), actual(expected.size(), 0xff);
+        exact_->download({expected.data(), dtype, separate.tensor.shape, {}}, separate.tensor);
+        exact_->download({actual.data(), dtype, separate.tensor.shape, {}}, together.tensor);
+        ASSERT_EQ(0, std::memcmp(expected.data(), actual.data(), actual.size()))
+            << c.out_features << " x " << c.in_features << ", " << c.leaves << " leaves, "
+            << name_of(dtype) << ", " << rows << " rows";
+      }
+    }
+  }
+}
+
 // 2, 4 and 8 ranks' shares of a row-parallel product complete the tree of one rank.
 TEST_F(Linear, SharesAddUpToTheWholeBitForBit) {
   for (std::int64_t columns : {std::int64_t{512}, std::int64_t{4096}, std::int64_t{2816}}) {

@@ -247,8 +247,9 @@ class CudaComm final : public Comm {
       logger().info("all-reduce of up to {} values: {}", kPeerElements,
                     peers_ ? "directly between the GPUs" : "through NCCL (no peer access)");
     if (!peers_) return;
-    received_ = allocate_zeroed(peer_buffer_bytes(world_size_));
-    exchanges_ = allocate_zeroed(peer_exchange_bytes());
+    // The second half of each is for exchanges of rows.
+    received_ = allocate_zeroed(2 * peer_buffer_bytes(world_size_));
+    exchanges_ = allocate_zeroed(peer_exchange_bytes() + 2 * sizeof(std::uint32_t));
     group_->received[self] = static_cast<std::uint64_t*>(received_.data());
     check_cuda(cudaDeviceSynchronize());
     host_.barrier();
@@ -256,6 +257,14 @@ class CudaComm final : public Comm {
     peer_group_.world_size = world_size_;
     std::copy(group_->received.begin(), group_->received.end(), peer_group_.received);
     peer_group_.exchanges = static_cast<std::uint32_t*>(exchanges_.data());
+    ResidualExchange& residual = peer_group_.residual;
+    residual.rank = rank_;
+    residual.world_size = world_size_;
+    for (std::size_t i = 0; i < group_->received.size(); ++i)
+      residual.received[i] =
+          group_->received[i] + peer_buffer_bytes(world_size_) / sizeof(std::uint64_t);
+    residual.last = peer_group_.exchanges + peer_exchange_bytes() / sizeof(std::uint32_t);
+    residual.current = residual.last + 1;
     peer_group_.abort = group_->abort_word();
     peer_group_.timeout_ns =
         static_cast<std::uint64_t>(std::chrono::nanoseconds(group_->options.timeout).count());

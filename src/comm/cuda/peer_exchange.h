@@ -117,4 +117,76 @@ __device__ inline bool reduce_with_peers(const PeerGroup& group, std::int64_t in
   return complete;
 }
 
+// For the kernels that send to an exchange of rows: its number.
+__device__ inline std::uint32_t next_exchange(const ResidualExchange& exchange) {
+  const std::uint32_t number = *exchange.last + 1;
+  if (blockIdx.x == 0 && blockIdx.y == 0 && threadIdx.x == 0) *exchange.current = number;
+  return number;
+}
+
+__device__ inline std::uint64_t* residual_slot(const ResidualExchange& exchange, int receiver,
+                                               int sender, std::int64_t index,
+                                               std::uint32_t number) {
+  const std::int64_t buffer = (number % 2) * exchange.world_size;
+  return exchange.received[receiver] + (buffer + sender) * kPeerElements + index;
+}
+
+// Sends element `index` of this rank's share to all ranks, itself among them: in one store, so that
+// the value is there when the number is.
+__device__ inline void send_partial(const ResidualExchange& exchange, std::int64_t index,
+                                    float value, std::uint32_t number) {
+  const std::uint64_t word = static_cast<std::uint64_t>(number) << 32 | __float_as_uint(value);
+  for (int step = 0; step < exchange.world_size; ++step) {
+    const int peer = (exchange.rank + 1 + step) % exchange.world_size;
+    asm volatile("st.relaxed.sys.global.u64 [%0], %1;" ::"l"(
+                     residual_slot(exchange, peer, exchange.rank, index, number)),
+                 "l"(word)
+                 : "memory");
+  }
+}
+
+// The sum over ranks of kSteps pieces of four neighbouring elements, the n-th from indices[n] on
+// (negative: none), in the tree of comm.h. False: aborted. kPeers: at least the world size.
+template <int kPeers, int kSteps>
+__device__ inline bool receive_sums(const PeerGroup& group, const std::int64_t (&indices)[kSteps],
+                                    std::uint32_t number, float (&sums)[kSteps][4]) {
+  const ResidualExchange& exchange = group.residual;
+  bool complete = true;
+  uint4 found[kSteps][kPeers][2];  // all asked for at once
+#pragma unroll
+  for (int n = 0; n < kSteps; ++n)
+#pragma unroll
+    for (int sender = 0; sender < kPeers; ++sender)
+#pragma unroll
+      for (int half = 0; half < 2; ++half)
+        if (sender < exchange.world_size && indices[n] >= 0)
+          found[n][sender][half] = load_payload(
+              residual_slot(exchange, exchange.rank, sender, indices[n] + 2 * half, number));
+#pragma unroll
+  for (int n = 0; n < kSteps; ++n) {
+    if (indices[n] < 0) continue;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      uint2 values[kPeers];
+#pragma unroll
+      for (int sender = 0; sender < kPeers; ++sender)
+        if (sender < exchange.world_size)
+          complete =
+              receive(group,
+                      residual_slot(exchange, exchange.rank, sender, indices[n] + 2 * half, number),
+                      found[n][sender][half], number, sender, values[sender]) &&
+              complete;
+#pragma unroll
+      for (int width = 1; width < kPeers; width *= 2)
+#pragma unroll
+        for (int r = 0; r + width < kPeers; r += 2 * width)
+          if (r + width < exchange.world_size)
+            values[r] = FloatSum::reduce(values[r], values[r + width]);
+      sums[n][2 * half] = __uint_as_float(values[0].x);
+      sums[n][2 * half + 1] = __uint_as_float(values[0].y);
+    }
+  }
+  return complete;
+}
+
 }  // namespace lockstep::cuda

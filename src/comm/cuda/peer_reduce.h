@@ -16,6 +16,18 @@ inline constexpr std::int64_t kPeerElements = std::int64_t{64} * 8192;
 // Payloads of two float32 each that share the number of their exchange.
 inline constexpr int kPeerUnit = 256;
 
+// How shares of sums of rows travel from the kernels that compute them to those that need the sums.
+// One exchange at a time: its number is *last + 1 to the kernels that send, which leave it in
+// *current for the kernel that receives, which leaves it in *last.
+struct ResidualExchange {
+  int rank = 0;
+  int world_size = 1;
+  // As PeerGroup's, but of their own.
+  std::uint64_t* received[kMaxPeers] = {};
+  std::uint32_t* last = nullptr;  // of this rank
+  std::uint32_t* current = nullptr;
+};
+
 // One rank's end, as the kernel sees it.
 struct PeerGroup {
   int rank = 0;
@@ -28,6 +40,7 @@ struct PeerGroup {
   // sets it to 1 + the number of the rank that it waited for.
   volatile std::uint32_t* abort = nullptr;
   std::uint64_t timeout_ns = 0;
+  ResidualExchange residual;
 };
 
 std::size_t peer_buffer_bytes(int world_size);

@@ -3,9 +3,12 @@
 // A sequence's positions are cut into splits of kSplit, aligned to absolute positions. One block
 // works on a split for the query heads of a row that share a KV head; each of its warps has the 16
 // positions of one block of the cache. A split's result is (largest score, sum of weights, weighted
-// sum of values), all relative to the split's own largest score; a second kernel merges a row's
-// splits in their order. Where a row sees one split only, the first kernel writes the result
-// itself.
+// sum of values), all relative to the split's own largest score; they are merged in their order.
+// Where a row sees one split only, its block writes the result itself.
+//
+// In a step of one token a sequence the same kernel rotates the token's query and key, stores its
+// key and value, and the last of a row's blocks merges. It reads the cache, which nobody else
+// changes, before the kernels before it are done.
 //
 // Every sum has an order that follows from the head's size and the cache's dtype; all are written
 // as fused or unfused on purpose, so that all variants of the kernel give the same bits.
@@ -20,6 +23,7 @@
 #include "ops/cuda/cuda_ops.h"
 #include "ops/cuda/element.h"
 #include "ops/cuda/launch.h"
+#include "ops/cuda/rotary.h"
 
 namespace lockstep::cuda {
 namespace {
@@ -112,6 +116,7 @@ struct Layout {
     const T* data;  // null: no such block
     int first;      // the visible ones of its positions
     int last;
+    int newest;  // one that is not in the cache yet, or -1
     int head_dim;
 
     __device__ bool sees(int position) const { return position >= first && position <= last; }
@@ -119,7 +124,7 @@ struct Layout {
     __device__ Load load(int step, int chunk, int lane) const {
       const int position = step * kKeysAtOnce + lane / kLanes;
       const int d = place(chunk * kWidth, lane);
-      if (sees(position) && d < head_dim)
+      if (sees(position) && position != newest && d < head_dim)
         return *reinterpret_cast<const Load*>(data + position * head_dim + d);
       return Load{};
     }
@@ -137,6 +142,17 @@ struct Layout {
 #pragma unroll
           for (int chunk = 0; chunk < kChunks; ++chunk)
             loads[step][chunk] = block.load(step, chunk, lane);
+      }
+    }
+
+    // Puts in the newest position's key or value.
+    __device__ void complete(const T* newest, int lane) {
+#pragma unroll
+      for (int step = 0; step < kSteps; ++step) {
+        if (step * kKeysAtOnce + lane / kLanes != block.newest) continue;
+#pragma unroll
+        for (int chunk = 0; chunk < kChunks; ++chunk)
+          loads[step][chunk] = *reinterpret_cast<const Load*>(newest + place(chunk * kWidth, lane));
       }
     }
 
@@ -162,6 +178,10 @@ struct Shared {
   float weights[kWarps][kQueries][kBlock];                // first the scores
   float largest[kWarps][kQueries];
   float totals[kWarps][kQueries];  // of weights
+  // The row's own, with zeros behind its end.
+  alignas(16) typename L::Element key[L::kHeadDim];
+  alignas(16) typename L::Element value[L::kHeadDim];
+  bool merges;
 };
 
 template <typename L, int kQueries>
@@ -287,10 +307,58 @@ __device__ void write_split(const AttentionArguments& a, const Shared<L, kQuerie
   }
 }
 
-// Grid: rows, KV heads, splits (each block takes every gridDim.z-th of its row's).
+// The row's `head`, element d, from its splits.
+__device__ void merge(const AttentionArguments& a, std::int64_t row, int head, int d, int splits) {
+  const std::int64_t first = ((row - a.first_row) * a.heads + head) * std::int64_t{a.max_splits};
+  const float2* totals = a.partial_totals + first;
+  const float* sums = a.partial_sums + first * a.head_dim + d;
+  float largest = __ldcg(&totals[0]).x;
+  for (int split = 1; split < splits; ++split) largest = fmaxf(largest, __ldcg(&totals[split]).x);
+  float total = 0.0f, sum = 0.0f;
+#pragma unroll 4
+  for (int split = 0; split < splits; ++split) {
+    const float2 of_split = __ldcg(&totals[split]);
+    const float factor = expf(of_split.x - largest);
+    total = fmaf(of_split.y, factor, total);
+    sum = fmaf(__ldcg(&sums[std::int64_t{split} * a.head_dim]), factor, sum);
+  }
+  store(a.out, a.out_dtype, (row * a.heads + head) * a.head_dim + d, sum / total);
+}
+
+// A warp's head of the row's query, as scores need it; zeros if the row has no such head.
 template <typename L, int kQueries>
-__global__ void __launch_bounds__(kThreads, 2) attention_kernel(AttentionArguments a) {
-  begin_kernel();
+__device__ void rotate_query(const AttentionArguments& a, const RotaryArguments& rotary,
+                             const RotaryAngles& angles, Shared<L, kQueries>& shared,
+                             const float* head, int query, int lane) {
+  const int half = a.head_dim / 2;
+  for (int i = (head == nullptr ? 0 : a.head_dim) + lane; i < L::kHeadDim; i += kWarp)
+    shared.queries[query][i] = 0.0f;
+  if (head == nullptr) return;
+  RotaryHead x(head, lane, half);
+  if (rotary.q_norm != nullptr) x.normalize(rotary.q_norm, lane, half, rotary.eps);
+  x.rotate(angles);
+  x.for_each(lane, half, [&](int i, float value) { shared.queries[query][i] = value * a.scale; });
+}
+
+// The row's key or value, by a warp, into `kept` and, unless it is null, into the cache.
+template <typename L>
+__device__ void store_newest(const AttentionArguments& a, const RotaryHead& x,
+                             typename L::Element* kept, typename L::Element* cached, int lane) {
+  for (int i = a.head_dim + lane; i < L::kHeadDim; i += kWarp)
+    kept[i] = from_float<typename L::Element>(0.0f);
+  x.for_each(lane, a.head_dim / 2, [&](int i, float value) {
+    const auto element = from_float<typename L::Element>(value);
+    kept[i] = element;
+    if (cached != nullptr) cached[i] = element;
+  });
+}
+
+// Grid: rows, KV heads, splits (each block takes every gridDim.z-th of its row's).
+template <typename L, int kQueries, bool kRotary>
+__global__ void __launch_bounds__(kThreads, 2)
+    attention_kernel(const AttentionArguments a, const RotaryArguments rotary) {
+  allow_next_kernel();
+  if (!kRotary) wait_for_previous_kernels();
   __shared__ Shared<L, kQueries> shared;
   using T = typename L::Element;
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
@@ -302,6 +370,7 @@ __global__ void __launch_bounds__(kThreads, 2) attention_kernel(AttentionArgumen
   const RowPlace place = row_place(a.rows, row);
   if (place.position < 0) {
     if (blockIdx.z != 0) return;
+    if (kRotary) wait_for_previous_kernels();
     const std::int64_t first = (row * a.heads + begin_head) * a.head_dim;
     for (int i = static_cast<int>(threadIdx.x); i < (end_head - begin_head) * a.head_dim;
          i += kThreads)
@@ -310,8 +379,13 @@ __global__ void __launch_bounds__(kThreads, 2) attention_kernel(AttentionArgumen
   }
 
   const Visible sight = visible(a, place.position);
-  for (int split = sight.first_split + static_cast<int>(blockIdx.z); split <= sight.last_split;
-       split += static_cast<int>(gridDim.z)) {
+  const int splits = sight.last_split - sight.first_split + 1;
+  const int first_split = sight.first_split + static_cast<int>(blockIdx.z);
+  if (first_split > sight.last_split) return;
+  const int half = a.head_dim / 2;
+  const RotaryAngles angles(kRotary ? place.position : 0, rotary.inverse_frequencies, lane,
+                            kRotary ? half : 0);
+  for (int split = first_split; split <= sight.last_split; split += static_cast<int>(gridDim.z)) {
     const int index = split * kWarps + warp;  // of the warp's block in the sequence
     const int first = max(sight.begin - index * kBlock, 0);
     const int last = min(sight.end - index * kBlock, kBlock) - 1;
@@ -320,21 +394,53 @@ __global__ void __launch_bounds__(kThreads, 2) attention_kernel(AttentionArgumen
     const std::int64_t offset =
         max(block, std::int64_t{0}) * a.block_stride + std::int64_t{group} * kBlock * a.head_dim;
     const int seen = block < 0 ? -1 : last;
-    const typename L::Block key_block{static_cast<const T*>(a.keys) + offset, first, seen,
+    // What is read when it is used is read after it was stored.
+    const bool has_newest = kRotary && index == place.position / kBlock;
+    const int newest = L::kAtOnce && has_newest ? place.position % kBlock : -1;
+    const typename L::Block key_block{static_cast<const T*>(a.keys) + offset, first, seen, newest,
                                       a.head_dim};
     const typename L::Block value_block{static_cast<const T*>(a.values) + offset, first, seen,
-                                        a.head_dim};
+                                        newest, a.head_dim};
     for (int head = begin_head; head < end_head; head += kQueries) {
-      const typename L::Reader keys(key_block, lane), values(value_block, lane);
+      typename L::Reader keys(key_block, lane), values(value_block, lane);
       const int count = min(kQueries, end_head - head);
-      for (int i = static_cast<int>(threadIdx.x); i < kQueries * L::kHeadDim; i += kThreads) {
-        const int query = i / L::kHeadDim, d = i % L::kHeadDim;
-        float value = 0.0f;
-        if (query < count && d < a.head_dim)
-          value = a.qkv[row * a.qkv_stride + (head + query) * a.head_dim + d] * a.scale;
-        shared.queries[query][d] = value;
+      if constexpr (kRotary) {
+        if (split == first_split && head == begin_head) wait_for_previous_kernels();
+        const float* qkv = a.qkv + row * a.qkv_stride;
+        const std::int64_t newest_block = cache_block(a.rows, place, place.position / kKvBlockSize);
+        const auto cached = [&](void* cache) {
+          return newest_block < 0 ? nullptr
+                                  : static_cast<T*>(cache) + newest_block * a.block_stride +
+                                        (group * kBlock + place.position % kBlock) * a.head_dim;
+        };
+        if (warp < kQueries) {
+          rotate_query<L, kQueries>(a, rotary, angles, shared,
+                                    warp < count ? qkv + (head + warp) * a.head_dim : nullptr, warp,
+                                    lane);
+        } else if (split == sight.last_split && head == begin_head && warp == kQueries) {
+          RotaryHead key(qkv + (a.heads + group) * a.head_dim, lane, half);
+          if (rotary.k_norm != nullptr) key.normalize(rotary.k_norm, lane, half, rotary.eps);
+          key.rotate(angles);
+          store_newest<L>(a, key, shared.key, cached(const_cast<void*>(a.keys)), lane);
+        } else if (split == sight.last_split && head == begin_head && warp == kQueries + 1) {
+          const RotaryHead value(qkv + (a.heads + rotary.kv_heads + group) * a.head_dim, lane,
+                                 half);
+          store_newest<L>(a, value, shared.value, cached(const_cast<void*>(a.values)), lane);
+        }
+      } else {
+        for (int i = static_cast<int>(threadIdx.x); i < kQueries * L::kHeadDim; i += kThreads) {
+          const int query = i / L::kHeadDim, d = i % L::kHeadDim;
+          float value = 0.0f;
+          if (query < count && d < a.head_dim)
+            value = a.qkv[row * a.qkv_stride + (head + query) * a.head_dim + d] * a.scale;
+          shared.queries[query][d] = value;
+        }
       }
       __syncthreads();
+      if (L::kAtOnce && newest >= 0 && seen >= 0) {
+        keys.complete(shared.key, lane);
+        values.complete(shared.value, lane);
+      }
       score(shared, keys, warp, lane);
       __syncthreads();
       soften(shared, warp, lane);
@@ -344,10 +450,26 @@ __global__ void __launch_bounds__(kThreads, 2) attention_kernel(AttentionArgumen
       write_split(a, shared, row, head, count, sight, split);
     }
   }
+
+  if (!kRotary || splits == 1) return;
+  __threadfence();
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    unsigned& done = rotary.counters[blockIdx.x * gridDim.y + group];
+    const unsigned blocks = min(gridDim.z, static_cast<unsigned>(splits));
+    shared.merges = atomicAdd(&done, 1u) == blocks - 1;
+    if (shared.merges) done = 0;
+  }
+  __syncthreads();
+  if (!shared.merges) return;
+  __threadfence();
+  for (int i = static_cast<int>(threadIdx.x); i < (end_head - begin_head) * a.head_dim;
+       i += kThreads)
+    merge(a, row, begin_head + i / a.head_dim, i % a.head_dim, splits);
 }
 
 // Grid: rows, heads; one thread an element of a head. Merges the splits of rows that see several.
-__global__ void __launch_bounds__(kMaxHeadDim) merge_kernel(AttentionArguments a) {
+__global__ void __launch_bounds__(kMaxHeadDim) merge_kernel(const AttentionArguments a) {
   begin_kernel();
   const std::int64_t row = a.first_row + blockIdx.x;
   const int head = static_cast<int>(blockIdx.y), d = static_cast<int>(threadIdx.x);
@@ -356,44 +478,52 @@ __global__ void __launch_bounds__(kMaxHeadDim) merge_kernel(AttentionArguments a
   const Visible sight = visible(a, place.position);
   const int splits = sight.last_split - sight.first_split + 1;
   if (splits == 1 || d >= a.head_dim) return;
-  const std::int64_t first =
-      (std::int64_t{blockIdx.x} * a.heads + head) * std::int64_t{a.max_splits};
-  const float2* totals = a.partial_totals + first;
-  const float* sums = a.partial_sums + first * a.head_dim + d;
-  float largest = totals[0].x;
-  for (int split = 1; split < splits; ++split) largest = fmaxf(largest, totals[split].x);
-  float total = 0.0f, sum = 0.0f;
-#pragma unroll 4
-  for (int split = 0; split < splits; ++split) {
-    const float factor = expf(totals[split].x - largest);
-    total = fmaf(totals[split].y, factor, total);
-    sum = fmaf(sums[std::int64_t{split} * a.head_dim], factor, sum);
-  }
-  store(a.out, a.out_dtype, (row * a.heads + head) * a.head_dim + d, sum / total);
+  merge(a, row, head, d, splits);
 }
 
-using AttentionKernel = void (*)(AttentionArguments);
+using AttentionKernel = void (*)(AttentionArguments, RotaryArguments);
 
 // The kernel for one query head per KV head, or for several.
-template <typename L>
+template <typename L, bool kRotary>
 AttentionKernel kernel_of(std::int64_t group_size) {
-  return group_size == 1 ? attention_kernel<L, 1> : attention_kernel<L, 4>;
+  return group_size == 1 ? attention_kernel<L, 1, kRotary> : attention_kernel<L, 4, kRotary>;
 }
 
 // The kernel for heads of this size: 16 bytes a load wherever keys are a multiple of that.
-template <typename T>
+template <typename T, bool kRotary>
 AttentionKernel kernel_of(std::int64_t head_dim, std::int64_t group_size) {
   constexpr int kWidth = 16 / sizeof(T);
-  if (head_dim % kWidth != 0) return kernel_of<Layout<T, 2, kWarp, 4>>(group_size);
-  if (head_dim <= 64) return kernel_of<Layout<T, kWidth, 64 / kWidth, 1>>(group_size);
-  if (head_dim <= 128) return kernel_of<Layout<T, kWidth, 128 / kWidth, 1>>(group_size);
-  return kernel_of<Layout<T, kWidth, kWarp, kMaxHeadDim / kWidth / kWarp>>(group_size);
+  if (head_dim % kWidth != 0) return kernel_of<Layout<T, 2, kWarp, 4>, kRotary>(group_size);
+  if (head_dim <= 64) return kernel_of<Layout<T, kWidth, 64 / kWidth, 1>, kRotary>(group_size);
+  if (head_dim <= 128) return kernel_of<Layout<T, kWidth, 128 / kWidth, 1>, kRotary>(group_size);
+  return kernel_of<Layout<T, kWidth, kWarp, kMaxHeadDim / kWidth / kWarp>, kRotary>(group_size);
+}
+
+// Splits of one row at most.
+std::int64_t max_splits(const AttentionShape& shape, const BatchView& batch) {
+  const std::int64_t splits =
+      std::max<std::int64_t>(1, divide_up(batch.block_tables.shape[1], kWarps));
+  return shape.window > 0 ? std::min(splits, divide_up(shape.window, kSplit) + 1) : splits;
+}
+
+// Bytes of scratch memory that a row's partial results take.
+std::int64_t partial_bytes(const AttentionShape& shape, const BatchView& batch) {
+  const auto bytes_of_split = static_cast<std::int64_t>(sizeof(float2)) +
+                              shape.head_dim * static_cast<std::int64_t>(sizeof(float));
+  return shape.local_heads * max_splits(shape, batch) * bytes_of_split;
+}
+
+// KV heads that some local query head uses.
+std::int64_t num_groups(const AttentionShape& shape) {
+  return (shape.local_heads - 1 + shape.group_offset) / shape.group_size + 1;
 }
 
 }  // namespace
 
-void CudaOps::attention(const Tensor& out, const Tensor& qkv, const AttentionShape& shape,
-                        const KvLayer& cache, const BatchView& batch) {
+// `rotary` null: queries are rotated and the cache is complete.
+void CudaOps::launch_attention(const Tensor& out, const Tensor& qkv, const AttentionShape& shape,
+                               const KvLayer& cache, const BatchView& batch,
+                               const RotaryArguments* rotary) {
   const char* op = "attention";
   check_attention(op, qkv, shape, cache, batch);
   const std::int64_t rows = batch.rows, heads = shape.local_heads, head_dim = shape.head_dim;
@@ -404,20 +534,15 @@ void CudaOps::attention(const Tensor& out, const Tensor& qkv, const AttentionSha
         op);
   if (heads == 0 || rows == 0) return;
 
-  // Splits of one row at most, and rows whose partial results have room.
-  std::int64_t splits = std::max<std::int64_t>(1, divide_up(batch.block_tables.shape[1], kWarps));
-  if (shape.window > 0) splits = std::min(splits, divide_up(shape.window, kSplit) + 1);
-  const std::int64_t row_partials = heads * splits;
-  const std::int64_t partial_bytes = static_cast<std::int64_t>(sizeof(float2)) +
-                                     head_dim * static_cast<std::int64_t>(sizeof(float));
-  const std::int64_t row_bytes = row_partials * partial_bytes;
+  const std::int64_t splits = max_splits(shape, batch);
+  const std::int64_t row_bytes = partial_bytes(shape, batch);
   const auto scratch_bytes = static_cast<std::int64_t>(attention_scratch_.bytes());
   check(splits == 1 || row_bytes <= scratch_bytes,
         "{}: {} heads with a context of {} blocks take {} bytes of scratch memory, more than {}",
         op, heads, batch.block_tables.shape[1], row_bytes, scratch_bytes);
   const std::int64_t rows_at_once = splits == 1 ? rows : std::min(rows, scratch_bytes / row_bytes);
   const std::int64_t group_size = std::min(shape.group_size, heads);
-  const std::int64_t groups = (heads - 1 + shape.group_offset) / shape.group_size + 1;
+  const std::int64_t groups = num_groups(shape);
 
   AttentionArguments arguments{};
   arguments.qkv = qkv.as<const float>();
@@ -430,7 +555,7 @@ void CudaOps::attention(const Tensor& out, const Tensor& qkv, const AttentionSha
   arguments.out_dtype = out.dtype;
   arguments.partial_totals = static_cast<float2*>(attention_scratch_.data());
   arguments.partial_sums =
-      reinterpret_cast<float*>(arguments.partial_totals + rows_at_once * row_partials);
+      reinterpret_cast<float*>(arguments.partial_totals + rows_at_once * heads * splits);
   arguments.max_splits = static_cast<int>(splits);
   arguments.heads = static_cast<int>(heads);
   arguments.head_dim = static_cast<int>(head_dim);
@@ -440,19 +565,47 @@ void CudaOps::attention(const Tensor& out, const Tensor& qkv, const AttentionSha
   arguments.scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
 
   AttentionKernel kernel = nullptr;
-  with_element_type(cache.keys.dtype, [&](auto element) {
-    kernel = kernel_of<decltype(element)>(head_dim, group_size);
+  with_element_type(cache.keys.dtype, [&]<typename T>(T) {
+    kernel = rotary != nullptr ? kernel_of<T, true>(head_dim, group_size)
+                               : kernel_of<T, false>(head_dim, group_size);
   });
   for (std::int64_t first = 0; first < rows; first += rows_at_once) {
     const std::int64_t count = std::min(rows_at_once, rows - first);
     arguments.first_row = first;
     launch(stream_, kernel, count, groups,
            std::clamp<std::int64_t>(divide_up(kEnoughBlocks, count * groups), 1, splits), kThreads,
-           arguments);
-    if (splits > 1)
+           arguments, rotary != nullptr ? *rotary : RotaryArguments{});
+    if (splits > 1 && rotary == nullptr)
       launch(stream_, merge_kernel, count, heads, 1,
-             static_cast<unsigned>(divide_up(head_dim, kWarp) * kWarp), arguments);
+             static_cast<int>(divide_up(head_dim, kWarp) * kWarp), arguments);
   }
+}
+
+void CudaOps::attention(const Tensor& out, const Tensor& qkv, const AttentionShape& shape,
+                        const KvLayer& cache, const BatchView& batch) {
+  launch_attention(out, qkv, shape, cache, batch, nullptr);
+}
+
+void CudaOps::rotary_attention(const Tensor& out, const Tensor& qkv, const AttentionShape& shape,
+                               const Tensor& inverse_frequencies, const Tensor* q_norm,
+                               const Tensor* k_norm, float eps, const KvLayer& cache,
+                               const BatchView& batch) {
+  const bool one_kernel =
+      batch.one_row_a_sequence && batch.rows > 0 && shape.local_heads > 0 &&
+      num_groups(shape) == shape.local_kv_heads &&
+      batch.rows * shape.local_kv_heads <= kAttentionCounters &&
+      batch.rows * partial_bytes(shape, batch) <= static_cast<std::int64_t>(kAttentionScratchBytes);
+  if (!one_kernel)
+    return Ops::rotary_attention(out, qkv, shape, inverse_frequencies, q_norm, k_norm, eps, cache,
+                                 batch);
+  check_rotary("rotary_attention", shape, inverse_frequencies, q_norm, k_norm);
+  const RotaryArguments rotary{inverse_frequencies.as<const float>(),
+                               q_norm != nullptr ? q_norm->as<const float>() : nullptr,
+                               k_norm != nullptr ? k_norm->as<const float>() : nullptr,
+                               eps,
+                               static_cast<int>(shape.local_kv_heads),
+                               static_cast<unsigned*>(attention_counters_.data())};
+  launch_attention(out, qkv, shape, cache, batch, &rotary);
 }
 
 }  // namespace lockstep::cuda

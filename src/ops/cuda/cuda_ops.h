@@ -21,6 +21,9 @@
 
 namespace lockstep::cuda {
 
+struct RotaryArguments;
+enum class Result;  // of linear()
+
 class CudaOps final : public Ops {
  public:
   // Makes `device` the calling thread's device, for good. deterministic: linear() has the same bits
@@ -56,6 +59,10 @@ class CudaOps final : public Ops {
   void embedding(const Tensor& out, const Matrix& table, const Tensor& ids) override;
   void linear(const Tensor& out, const Tensor& x, const Matrix& weight,
               const Tensor* bias) override;
+  void gated_linear(const Tensor& out, const Tensor& x, const Matrix& weight, const Tensor* bias,
+                    const Tensor& gate_up) override;
+  void partial_linear(Comm& comm, const Tensor& partial, const Tensor& x,
+                      const Matrix& weight) override;
   void add(const Tensor& x, const Tensor& y) override;
   void add_rms_norm(const Tensor& out, const Tensor& stream, const Tensor& partial,
                     const Tensor* bias, const Tensor& weight, float eps) override;
@@ -68,6 +75,10 @@ class CudaOps final : public Ops {
                       float eps, const KvLayer& cache, const BatchView& batch) override;
   void attention(const Tensor& out, const Tensor& qkv, const AttentionShape& shape,
                  const KvLayer& cache, const BatchView& batch) override;
+  void rotary_attention(const Tensor& out, const Tensor& qkv, const AttentionShape& shape,
+                        const Tensor& inverse_frequencies, const Tensor* q_norm,
+                        const Tensor* k_norm, float eps, const KvLayer& cache,
+                        const BatchView& batch) override;
   void silu_multiply(const Tensor& out, const Tensor& gate_up) override;
   void gather_rows(const Tensor& out, const Tensor& x, const Tensor& indices) override;
   void copy_columns(const Tensor& out, std::int64_t out_column, const Tensor& x,
@@ -82,15 +93,26 @@ class CudaOps final : public Ops {
   void append_tokens(const Tensor& ids, const Tensor& keys, const SamplingView& view) override;
 
  private:
+  void launch_attention(const Tensor& out, const Tensor& qkv, const AttentionShape& shape,
+                        const KvLayer& cache, const BatchView& batch,
+                        const RotaryArguments* rotary);
+  template <Result kResult>
+  void canonical_linear(const Tensor& out, const Tensor& x, const Matrix& weight,
+                        const Tensor* bias);
+  // Whether rows of this size can be exchanged by partial_linear().
+  static bool exchanges_rows_of(std::int64_t size);
   void norm(const char* op, const Tensor& out, const Tensor& stream, const Tensor* partial,
             const Tensor* bias, const Tensor& weight, float eps, const PeerGroup* peers = nullptr);
 
   int device_;
   const Comm* comm_ = nullptr;  // that peers_ is for
   const PeerGroup* peers_ = nullptr;
+  bool exchanged_ =
+      false;  // partial_linear() has sent what all_reduce_add_rms_norm() is to receive
   int num_multiprocessors_ = 0;
   cudaStream_t stream_ = nullptr;
   Buffer attention_scratch_;  // partial results of key splits; allocated once, in the constructor
+  Buffer attention_counters_;
   bool deterministic_;
   std::unique_ptr<Matmul> matmul_;
   // Pinned host memory that uploads pass through, used as a ring.

@@ -56,6 +56,11 @@ __device__ inline void store(void* to, DType dtype, std::int64_t index, float va
     static_cast<float*>(to)[index] = value;
 }
 
+// silu(gate) * up.
+__device__ inline float silu_multiply(float gate, float up) {
+  return gate / __fadd_rn(1.0f, expf(-gate)) * up;
+}
+
 // Neighbours that are loaded and stored by one instruction.
 template <typename T, int kSize>
 struct alignas(sizeof(T) * kSize) Pack {

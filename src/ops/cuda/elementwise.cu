@@ -53,10 +53,8 @@ __global__ void __launch_bounds__(kThreads)
     const auto up = load_pack<float, kWidth>(from + size);
     Pack<T, kWidth> result;
 #pragma unroll
-    for (int i = 0; i < kWidth; ++i) {
-      const float g = gate.values[i];
-      result.values[i] = from_float<T>(g / (1.0f + expf(-g)) * up.values[i]);
-    }
+    for (int i = 0; i < kWidth; ++i)
+      result.values[i] = from_float<T>(silu_multiply(gate.values[i], up.values[i]));
     store_pack(out + row * size + column, result);
   }
 }

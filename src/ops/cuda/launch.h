@@ -1,25 +1,38 @@
-// The one way in which kernels are launched. Every kernel may begin while the one before it on the
-// stream still runs (programmatic dependent launch, on devices that can), because every kernel
-// calls begin_kernel() before it touches memory.
+// The one way in which kernels are launched. A kernel may begin while those before it on the stream
+// still run (programmatic dependent launch, on devices that can): as soon as all blocks of the one
+// before it have begun and there is room. Its blocks then wait in wait_for_previous_kernels(), and
+// may read ahead what no kernel writes: weights.
 #pragma once
 
 #include <cuda_runtime.h>
 
 #include <cstddef>
 #include <cstdint>
+#include <unordered_set>
 #include <utility>
 
 #include "ops/cuda/cuda_check.h"
 
 namespace lockstep::cuda {
 
-// To be called by every thread of every kernel before anything else: waits until the kernels before
-// it are done and what they wrote is visible, then lets the next one start its way here.
-__device__ inline void begin_kernel() {
+// Lets the next kernel start its way to wait_for_previous_kernels().
+__device__ inline void allow_next_kernel() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-  cudaGridDependencySynchronize();
   cudaTriggerProgrammaticLaunchCompletion();
 #endif
+}
+
+// Waits until the kernels before this one are done and what they wrote is visible. Every thread of
+// every kernel calls it; before, nothing may be touched that a kernel of the same step writes.
+__device__ inline void wait_for_previous_kernels() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  cudaGridDependencySynchronize();
+#endif
+}
+
+__device__ inline void begin_kernel() {
+  allow_next_kernel();
+  wait_for_previous_kernels();
 }
 
 // Whether the calling thread's device can start a kernel early. A rank's thread keeps its device.
@@ -36,21 +49,44 @@ inline bool can_start_early() {
 inline constexpr std::int64_t kMaxGridX = 0x7fffffff;
 inline constexpr std::int64_t kMaxGridYZ = 65535;
 
-// Enqueues kernel<<<(x, y, z), threads>>>(arguments...). Nothing to do for an empty grid. Throws
+// Lets a kernel have its shared memory. All kernels ask for the same division between shared memory
+// and L1 cache: kernels that differ there cannot be on a multiprocessor at the same time.
+inline void prepare(const void* kernel, std::size_t shared_bytes) {
+  static thread_local std::unordered_set<const void*> prepared;  // a rank's thread keeps its device
+  if (!prepared.insert(kernel).second) return;
+  check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                                  cudaSharedmemCarveoutMaxShared));
+  check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                  static_cast<int>(shared_bytes)));
+}
+
+// Threads of a block, and bytes of shared memory beside what the kernel declares.
+struct Block {
+  Block(dim3 its_threads, std::size_t its_shared_bytes = 0)
+      : threads(its_threads), shared_bytes(its_shared_bytes) {}
+  Block(int its_threads, std::size_t its_shared_bytes = 0)
+      : Block(dim3(static_cast<unsigned>(its_threads)), its_shared_bytes) {}
+  dim3 threads;
+  std::size_t shared_bytes;
+};
+
+// Enqueues kernel<<<(x, y, z), block>>>(arguments...). Nothing to do for an empty grid. Throws
 // Error for a grid that CUDA does not know, and for what CUDA reports.
 template <typename... Parameters, typename... Arguments>
 void launch(cudaStream_t stream, void (*kernel)(Parameters...), std::int64_t x, std::int64_t y,
-            std::int64_t z, dim3 threads, Arguments&&... arguments) {
+            std::int64_t z, const Block& block, Arguments&&... arguments) {
   if (x == 0 || y == 0 || z == 0) return;
   check(x > 0 && y > 0 && z > 0 && x <= kMaxGridX && y <= kMaxGridYZ && z <= kMaxGridYZ,
         "a kernel's grid cannot be {} x {} x {}", x, y, z);
+  prepare(reinterpret_cast<const void*>(kernel), block.shared_bytes);
   cudaLaunchAttribute early{};
   early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   early.val.programmaticStreamSerializationAllowed = 1;
   cudaLaunchConfig_t config{};
   config.gridDim =
       dim3(static_cast<unsigned>(x), static_cast<unsigned>(y), static_cast<unsigned>(z));
-  config.blockDim = threads;
+  config.blockDim = block.threads;
+  config.dynamicSmemBytes = block.shared_bytes;
   config.stream = stream;
   config.attrs = &early;
   config.numAttrs = can_start_early() ? 1 : 0;

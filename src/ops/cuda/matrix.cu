@@ -5,6 +5,7 @@
 #include "ops/cuda/cuda_ops.h"
 #include "ops/cuda/element.h"
 #include "ops/cuda/launch.h"
+#include "ops/cuda/row_queue.h"
 
 namespace lockstep::cuda {
 namespace {
@@ -52,20 +53,52 @@ __global__ void embedding_kernel(float* out, const T* table, const std::int32_t*
     out[row * columns + column] = found ? to_float(table[id * leading + column]) : 0.0f;
 }
 
-__global__ void read_kernel(const uint4* data, std::size_t count, unsigned* never) {
+// How read() goes through memory: kReadWarps warps of each block take turns with pieces of
+// kReadRows rows.
+constexpr int kReadWarps = 8, kReadDepth = 1, kReadRows = 16, kReadRowBytes = 512;
+constexpr int kReadPiece = kReadRows * kReadRowBytes;
+constexpr std::size_t kReadSharedBytes =
+    kReadWarps * kReadDepth * (kReadPiece + sizeof(std::uint64_t));
+
+// Pieces are only brought to the multiprocessors, which is what takes the time.
+__global__ void __launch_bounds__(kReadWarps* kWarp)
+    read_kernel(const unsigned char* data, std::int64_t bytes, unsigned* never) {
+  extern __shared__ __align__(128) unsigned char shared[];
   begin_kernel();
-  constexpr int kUnroll = 8;
-  const std::size_t threads = static_cast<std::size_t>(gridDim.x) * blockDim.x;
-  std::size_t i = static_cast<std::size_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  unsigned sum = 0;
-  for (; i + (kUnroll - 1) * threads < count; i += kUnroll * threads) {
-    uint4 values[kUnroll];
-#pragma unroll
-    for (int j = 0; j < kUnroll; ++j) values[j] = __ldcs(data + i + j * threads);
-#pragma unroll
-    for (int j = 0; j < kUnroll; ++j) sum ^= values[j].x ^ values[j].y ^ values[j].z ^ values[j].w;
+  const int warp = static_cast<int>(threadIdx.x) / kWarp;
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  auto* const barriers =
+      reinterpret_cast<std::uint64_t*>(shared + kReadWarps * kReadDepth * kReadPiece);
+  RowQueue<kReadDepth> queue(barriers + warp * kReadDepth, lane);
+  unsigned char* const stages = shared + warp * kReadDepth * kReadPiece;
+  const std::int64_t pieces = bytes / kReadPiece;
+  const std::int64_t begin = blockIdx.x * pieces / gridDim.x + warp;
+  const std::int64_t end = (blockIdx.x + 1) * pieces / gridDim.x;
+  std::int64_t next = begin;
+  const auto copy = [&](int place) {
+    if (next < end) {
+      queue.expect(place, kReadPiece);
+      queue.copy(place, stages + place * kReadPiece, kReadRowBytes, kReadRows, kReadRowBytes,
+                 [&](int row) { return data + next * kReadPiece + row * kReadRowBytes; });
+    }
+    next += kReadWarps;
+  };
+  for (int place = 0; place < kReadDepth; ++place) copy(place);
+  int place = 0;
+  unsigned turn = 0;
+  for (std::int64_t piece = begin; piece < end; piece += kReadWarps) {
+    queue.wait(place, turn);
+    __syncwarp();
+    copy(place);
+    if (++place == kReadDepth) {
+      place = 0;
+      ++turn;
+    }
   }
-  for (; i < count; i += threads) sum ^= data[i].x;
+  unsigned sum = 0;
+  if (blockIdx.x == 0)  // what is no whole piece
+    for (std::int64_t i = pieces * kReadPiece + threadIdx.x * 4; i < bytes; i += blockDim.x * 4)
+      sum ^= *reinterpret_cast<const unsigned*>(data + i);
   if (never != nullptr) *never = sum;  // null: but the compiler cannot know
 }
 
@@ -147,8 +180,10 @@ Matrix CudaOps::row_view(const Matrix& matrix, std::int64_t begin, std::int64_t 
 }
 
 void CudaOps::read(const Matrix& matrix) {
-  launch(stream_, read_kernel, num_multiprocessors_ * 8, 1, 1, dim3(256),
-         static_cast<const uint4*>(matrix.data), matrix.bytes / sizeof(uint4), nullptr);
+  launch(stream_, read_kernel, num_multiprocessors_ * 2, 1, 1,
+         Block{kReadWarps * kWarp, kReadSharedBytes},
+         static_cast<const unsigned char*>(matrix.data), static_cast<std::int64_t>(matrix.bytes),
+         nullptr);
 }
 
 void CudaOps::embedding(const Tensor& out, const Matrix& table, const Tensor& ids) {

@@ -10,7 +10,7 @@
 namespace lockstep::cuda {
 namespace {
 
-constexpr int kThreads = 1024;
+constexpr int kThreads = 512;  // few enough to be beside the kernels that read weights
 constexpr int kStep = 4;
 
 // Elements [i, i+4) of a row, zeros behind its end; kWide: the row has them and they are aligned.
@@ -105,10 +105,11 @@ __device__ float scale_of(const NormArguments& a, float sum) {
 }
 
 template <typename T, bool kWide>
-__global__ void __launch_bounds__(kThreads) norm_kernel(const NormArguments a) {
+__global__ void __launch_bounds__(kThreads, 2) norm_kernel(const NormArguments a) {
+  allow_next_kernel();
   Steps<kMaxSteps> weight;
   weight.load<kWide>(a.weight, a.size);  // nothing that runs writes to it
-  begin_kernel();
+  wait_for_previous_kernels();
   const std::int64_t size = a.size, row = blockIdx.x * size;
   Steps<kMaxSteps> kept;
   float sum = 0.0f;
@@ -136,40 +137,31 @@ __global__ void __launch_bounds__(kThreads) norm_kernel(const NormArguments a) {
                     load_step<kWide>(a.weight, i, size), scale);
 }
 
-// The partials are exchanged with the peers on the way. Rows are whole units of the exchange, and
-// fit into registers. All that a thread has is sent before it waits for anything.
+// The partials come from all ranks (partial_linear()). Rows fit into registers.
 template <typename T, int kPeers, int kSteps>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kPeers* kSteps <= 8 ? 2 : 1)
     reduce_norm_kernel(const __grid_constant__ PeerGroup group, const NormArguments a) {
+  allow_next_kernel();
   Steps<kSteps> weight;
   weight.template load<true>(a.weight, a.size);
-  begin_kernel();
-  constexpr std::int64_t kUnit = FloatSum::kPerPayload * kPeerUnit;  // elements
+  wait_for_previous_kernels();
+  const std::uint32_t number = *group.residual.current;
   const std::int64_t size = a.size, row = blockIdx.x * size;
   Steps<kSteps> stream;
-  uint2 payloads[kSteps][2];
-  std::uint32_t exchanges[kSteps];
-#pragma unroll
-  for (int n = 0; n < kSteps; ++n) {
-    const std::int64_t i = place_of(n);
-    if (i >= size) continue;
-    exchanges[n] = group.exchanges[(row + i) / kUnit] + 1;
-    const Step partial = load_step<true>(a.partial + row, i, size);
-    memcpy(payloads[n], &partial, sizeof partial);
-#pragma unroll
-    for (int half = 0; half < 2; ++half)
-      send_to_peers(group, (row + i) / 2 + half, payloads[n][half], exchanges[n]);
-  }
   stream.template load<true>(a.stream + row, size);
+  std::int64_t indices[kSteps];
+#pragma unroll
+  for (int n = 0; n < kSteps; ++n) indices[n] = place_of(n) < size ? row + place_of(n) : -1;
+  Step partials[kSteps];
+  float sums[kSteps][kStep];
+  receive_sums<kPeers>(group, indices, number, sums);
+  memcpy(partials, sums, sizeof partials);
   float sum = 0.0f;
 #pragma unroll
   for (int n = 0; n < kSteps; ++n) {
     const std::int64_t i = place_of(n);
     if (i >= size) continue;
-    reduce_with_peers<FloatSum, kPeers>(group, (row + i) / 2, payloads[n], exchanges[n]);
-    Step partial;
-    memcpy(&partial, payloads[n], sizeof partial);
-    stream.values[n] = complete<true>(a, stream.values[n], partial, i);
+    stream.values[n] = complete<true>(a, stream.values[n], partials[n], i);
     store_step<true>(a.stream + row, i, size, stream.values[n]);
     sum = add_squares(stream.values[n], sum);
   }
@@ -178,22 +170,25 @@ __global__ void __launch_bounds__(kThreads)
   for (int n = 0; n < kSteps; ++n)
     if (place_of(n) < size)
       write<T, true>(a, row, place_of(n), stream.values[n], weight.values[n], scale);
-  // scale_of() had barriers: every thread has read its units' numbers.
-  for (std::int64_t unit = threadIdx.x; unit < size / kUnit; unit += kThreads)
-    ++group.exchanges[row / kUnit + unit];
+  if (blockIdx.x == 0 && threadIdx.x == 0) *group.residual.last = number;
+}
+
+template <typename T, int kPeers>
+auto reduce_norm_kernel_for(std::int64_t size) {
+  if (size <= kStride) return reduce_norm_kernel<T, kPeers, 1>;
+  return reduce_norm_kernel<T, kPeers, 2>;
 }
 
 template <typename T>
 auto reduce_norm_kernel_for(int world_size, std::int64_t size) {
-  if (size <= kStride)
-    return world_size <= 4 ? reduce_norm_kernel<T, 4, 1> : reduce_norm_kernel<T, kMaxPeers, 1>;
-  return world_size <= 4 ? reduce_norm_kernel<T, 4, 2> : reduce_norm_kernel<T, kMaxPeers, 2>;
+  if (world_size <= 2) return reduce_norm_kernel_for<T, 2>(size);
+  return world_size <= 4 ? reduce_norm_kernel_for<T, 4>(size)
+                         : reduce_norm_kernel_for<T, kMaxPeers>(size);
 }
 
 }  // namespace
 
-// All kinds of rms_norm; partial and bias may be null. With peers, theirs is added to the partial
-// first.
+// All kinds of rms_norm; partial and bias may be null. With peers, the partials come from them.
 void CudaOps::norm(const char* op, const Tensor& out, const Tensor& stream, const Tensor* partial,
                    const Tensor* bias, const Tensor& weight, float eps, const PeerGroup* peers) {
   check_table(op, "x", stream);
@@ -233,18 +228,20 @@ void CudaOps::add_rms_norm(const Tensor& out, const Tensor& stream, const Tensor
   norm("add_rms_norm", out, stream, &partial, bias, weight, eps);
 }
 
+bool CudaOps::exchanges_rows_of(std::int64_t size) {
+  return size % kStep == 0 && size <= kMaxSteps * kStride && size <= kPeerElements / 64;
+}
+
 void CudaOps::all_reduce_add_rms_norm(Comm& comm, const Tensor& out, const Tensor& stream,
                                       const Tensor& partial, const Tensor* bias,
                                       const Tensor& weight, float eps) {
-  const std::int64_t size = partial.row_size();
-  const bool with_peers = peers_ != nullptr && &comm == comm_ &&
-                          size % (FloatSum::kPerPayload * kPeerUnit) == 0 &&
-                          size <= kMaxSteps * kStride && partial.numel() <= kPeerElements &&
-                          aligned({out.data, stream.data, partial.data, weight.data}, 16) &&
-                          (bias == nullptr || aligned({bias->data}, 16));
-  if (!with_peers) comm.all_reduce(partial);
+  if (!exchanged_) comm.all_reduce(partial);
+  const bool wide = aligned({out.data, stream.data, weight.data}, 16) &&
+                    (bias == nullptr || aligned({bias->data}, 16));
+  check(wide || !exchanged_, "all_reduce_add_rms_norm: tensors must be aligned to 16");
   norm("all_reduce_add_rms_norm", out, stream, &partial, bias, weight, eps,
-       with_peers ? peers_ : nullptr);
+       exchanged_ ? peers_ : nullptr);
+  exchanged_ = false;
 }
 
 void CudaOps::use_peers(const Comm& comm, const PeerGroup* peers) {
