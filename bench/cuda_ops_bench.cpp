@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <functional>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -82,6 +83,33 @@ void measure_linear(CudaOps& ops, const std::string& name, std::int64_t rows,
              static_cast<double>(probe.bytes) / us / 1e3);
 }
 
+// A prompt's first `rows` tokens in one step.
+void measure_prompt_attention(CudaOps& ops, const AttentionShape& shape, std::int64_t rows) {
+  const std::int64_t blocks = (rows + kKvBlockSize - 1) / kKvBlockSize;
+  std::vector<std::int32_t> table(static_cast<std::size_t>(blocks));
+  std::iota(table.begin(), table.end(), 0);
+  std::vector<std::int32_t> positions(static_cast<std::size_t>(rows));
+  std::iota(positions.begin(), positions.end(), 0);
+  const OwnedTensor device_table = make_ints(ops, table, {1, blocks});
+  const OwnedTensor device_positions = make_ints(ops, positions, {rows});
+  const OwnedTensor slots = make(ops, DType::kInt32, {rows});
+  const BatchView batch{rows, device_positions.tensor, slots.tensor, device_table.tensor};
+  const Shape cache_shape{blocks, shape.local_kv_heads, kKvBlockSize, shape.head_dim};
+  const OwnedTensor keys = make(ops, kDType, cache_shape), values = make(ops, kDType, cache_shape);
+  const OwnedTensor out = make(ops, kDType, {rows, shape.local_heads * shape.head_dim});
+  const OwnedTensor qkv =
+      make(ops, DType::kFloat32,
+           {rows, (shape.local_heads + 2 * shape.local_kv_heads) * shape.head_dim});
+  const double us = measure(ops, [&](int) {
+    ops.attention(out.tensor, qkv.tensor, shape, {keys.tensor, values.tensor}, batch);
+  });
+  // Two products, half of whose elements are masked.
+  const double flops = 2.0 * static_cast<double>(rows * (rows + 1)) *
+                       static_cast<double>(shape.local_heads * shape.head_dim);
+  fmt::print("{:<28} {:>9.2f} us {:>9.0f} TFLOP/s\n", "attention of a prompt", us,
+             flops / us / 1e6);
+}
+
 // Mistral-7B.
 void run(std::int64_t rows, int ranks, std::int64_t context) {
   CudaOps ops(0);
@@ -137,6 +165,7 @@ void run(std::int64_t rows, int ranks, std::int64_t context) {
   });
   report("attention (two kernels)",
          [&](int) { ops.attention(attended.tensor, qkv_out.tensor, shape, cache, batch); });
+  if (rows > 1) measure_prompt_attention(ops, shape, rows);
 }
 
 // A decoder layer as a chain, and what it takes without one of its operations: what an operation

@@ -20,6 +20,19 @@ AttentionShape attention_shape(std::int64_t heads, std::int64_t kv_heads, std::i
   return {heads, kv_heads, head_dim, group_size, group_offset, window};
 }
 
+// Positions [begin, end) of a sequence.
+std::vector<Row> run(std::int32_t sequence, std::int32_t begin, std::int32_t end) {
+  std::vector<Row> rows;
+  for (std::int32_t position = begin; position < end; ++position)
+    rows.push_back({sequence, position});
+  return rows;
+}
+
+std::vector<Row> operator+(std::vector<Row> a, const std::vector<Row>& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
+}
+
 std::int64_t width_of(const AttentionShape& shape) {
   return (shape.local_heads + 2 * shape.local_kv_heads) * shape.head_dim;
 }
@@ -97,7 +110,8 @@ class Attention : public OnGpu {
     std::vector<float> qkv;
     for (const Row& row : rows) {
       const auto values =
-          noise(width_of(shape), 7919u * unsigned(row.sequence + 1) + unsigned(row.position));
+          noise(width_of(shape), 7919u * unsigned(row.sequence + 1) + unsigned(row.position),
+                query_scale_);
       qkv.insert(qkv.end(), values.begin(), values.end());
     }
     return qkv;
@@ -136,14 +150,31 @@ class Attention : public OnGpu {
 
   void expect_as_on_cpu(const AttentionShape& shape, DType dtype,
                         const std::vector<std::int64_t>& lengths, const std::vector<Row>& rows,
-                        DType out_dtype = DType::kFloat32) {
+                        DType out_dtype = DType::kFloat32, double allowed = 1e-5) {
     Cache cache = make_cache(shape, dtype, lengths);
     EXPECT_LE(difference(on_cpu(shape, cache, rows), on_gpu(shape, cache, rows, out_dtype)),
-              tolerance(out_dtype, 1e-5))
+              tolerance(out_dtype, allowed))
         << name_of(dtype) << ", " << shape.local_heads << " heads of " << shape.head_dim << ", "
-        << shape.local_kv_heads << " KV heads, window " << shape.window;
+        << shape.local_kv_heads << " KV heads, window " << shape.window << ", " << rows.size()
+        << " rows";
   }
+
+  // For steps that take the kernel for prompts, which rounds queries and weights to the cache's
+  // dtype: by half a unit in the last place, at most u of each. A score is a sum of many such
+  // errors and so off by less than u times its size, and so is, relatively, the weight; with the
+  // weight's own rounding, and another u of either for the sum that it is divided by, that is 4u.
+  void expect_prompt_as_on_cpu(const AttentionShape& shape, DType dtype,
+                               const std::vector<std::int64_t>& lengths,
+                               const std::vector<Row>& rows, DType out_dtype = DType::kFloat32) {
+    ASSERT_GT(rows.size(), 64u);
+    expect_as_on_cpu(shape, dtype, lengths, rows, out_dtype,
+                     4 * query_scale_ * (dtype == DType::kBFloat16 ? 0x1p-8 : 0x1p-11));
+  }
+
+  float query_scale_ = 1;
 };
+
+constexpr DType kHalfTypes[] = {DType::kBFloat16, DType::kFloat16};
 
 TEST_F(Attention, MatchesTheCpuForEveryHeadSize) {
   for (DType dtype : kFloatTypes)
@@ -182,10 +213,141 @@ TEST_F(Attention, MatchesTheCpuWithinAWindow) {
                      {{0, 899}, {1, 39}, {0, 0}, {0, 127}, {0, 128}, {0, 400}});
 }
 
-TEST_F(Attention, MatchesTheCpuForAPrompt) {
-  std::vector<Row> rows;
-  for (std::int32_t position = 50; position < 150; ++position) rows.push_back({1, position});
-  expect_as_on_cpu(attention_shape(3, 1, 64, 3), DType::kFloat16, {5, 150}, rows);
+TEST_F(Attention, PromptsMatchTheCpuForEveryHeadSize) {
+  for (DType dtype : kHalfTypes)
+    for (std::int64_t head_dim : {64, 96, 128})
+      expect_prompt_as_on_cpu(attention_shape(3, 1, head_dim, 3), dtype, {5, 150}, run(1, 50, 150));
+  // The others have no kernel of their own.
+  expect_as_on_cpu(attention_shape(3, 1, 80, 3), DType::kFloat16, {5, 150}, run(1, 50, 150));
+  expect_as_on_cpu(attention_shape(3, 1, 64, 3), DType::kFloat32, {5, 150}, run(1, 50, 150));
+}
+
+TEST_F(Attention, PromptsMatchTheCpuForEveryOutputType) {
+  for (DType dtype : kFloatTypes)
+    expect_prompt_as_on_cpu(attention_shape(2, 1, 128, 2), DType::kBFloat16, {200}, run(0, 0, 200),
+                            dtype);
+}
+
+TEST_F(Attention, PromptsMatchTheCpuForEveryGroup) {
+  const std::vector<std::int64_t> lengths = {90};
+  const std::vector<Row> rows = run(0, 10, 90);
+  for (std::int64_t group : {1, 2, 3, 5, 8})
+    expect_prompt_as_on_cpu(attention_shape(2 * group, 2, 64, group), DType::kBFloat16, lengths,
+                            rows);
+  expect_prompt_as_on_cpu(attention_shape(2, 2, 64, 3, 2), DType::kFloat16, lengths, rows);
+  expect_prompt_as_on_cpu(attention_shape(4, 2, 64, 3, 1), DType::kFloat16, lengths, rows);
+  expect_prompt_as_on_cpu(attention_shape(1, 1, 64, 4, 3), DType::kFloat16, lengths, rows);
+  expect_prompt_as_on_cpu(attention_shape(9, 3, 128, 4, 2), DType::kBFloat16, lengths, rows);
+}
+
+TEST_F(Attention, PromptsMatchTheCpuWithinAWindow) {
+  for (std::int64_t window : {1, 2, 16, 63, 64, 65, 100, 129, 1000})
+    expect_prompt_as_on_cpu(attention_shape(2, 1, 64, 2, 0, window), DType::kFloat16, {70, 400},
+                            run(1, 130, 330) + run(0, 0, 70));
+}
+
+TEST_F(Attention, PromptsMatchTheCpuInALongContext) {
+  expect_prompt_as_on_cpu(attention_shape(2, 1, 128, 2), DType::kFloat16, {3000},
+                          run(0, 2850, 3000));
+}
+
+// Runs of all lengths, within tiles of rows and across them; rows of one token; positions that skip
+// some, repeat, or fall.
+TEST_F(Attention, PromptsMatchTheCpuForSeveralSequences) {
+  std::vector<Row> rows = run(0, 0, 130) + run(1, 0, 7) + run(2, 0, 1) + run(3, 3, 64) +
+                          run(4, 64, 65) + run(5, 17, 200) + run(1, 6, 7) + run(0, 100, 120);
+  for (std::int32_t position : {5, 9, 70, 71, 129, 129, 128, 3, 127}) rows.push_back({0, position});
+  for (DType dtype : kHalfTypes)
+    expect_prompt_as_on_cpu(attention_shape(2, 1, 64, 2), dtype, {130, 7, 1, 64, 65, 200}, rows);
+  expect_prompt_as_on_cpu(attention_shape(1, 1, 128, 1, 0, 30), DType::kFloat16,
+                          {130, 7, 1, 64, 65, 200}, rows);
+}
+
+// Scores that grow so much that what was added up before has to be rescaled.
+TEST_F(Attention, PromptsMatchTheCpuForLargeScores) {
+  query_scale_ = 8;
+  expect_prompt_as_on_cpu(attention_shape(4, 1, 128, 4), DType::kFloat16, {700}, run(0, 560, 700));
+}
+
+TEST_F(Attention, APromptsBitsDoNotDependOnItsChunks) {
+  for (std::int64_t window : {0, 50}) {
+    const AttentionShape shape = attention_shape(2, 1, 128, 2, 0, window);
+    const Cache cache = make_cache(shape, DType::kBFloat16, {330, 200});
+    const std::size_t width = size(shape.local_heads * shape.head_dim);
+    const std::vector<float> whole = on_gpu(shape, cache, run(0, 0, 330));
+    for (std::int32_t begin : {0, 1, 16, 33, 64, 100, 191, 265}) {
+      for (std::int32_t before : {0, 1, 47, 130}) {
+        const std::int32_t end = std::min(330, begin + 65 + begin % 50);
+        const std::vector<float> found =
+            on_gpu(shape, cache, run(1, 0, before) + run(0, begin, end) + run(1, 150, 153));
+        EXPECT_TRUE(
+            same_bits(std::span(whole).subspan(size(begin) * width, size(end - begin) * width),
+                      std::span(found).subspan(size(before) * width, size(end - begin) * width)))
+            << "positions from " << begin << " to " << end << ", behind " << before
+            << " other rows, window " << window;
+      }
+    }
+  }
+}
+
+// Many heads are worked on in other tiles of rows than few.
+TEST_F(Attention, APromptsBitsDoNotDependOnItsShard) {
+  for (DType dtype : kHalfTypes) {
+    const std::int64_t heads = 320, dim = 64, first = 100, count = 80;
+    const AttentionShape whole = attention_shape(heads, 1, dim, heads);
+    const AttentionShape part = attention_shape(2, 1, dim, heads, first);
+    const Cache cache = make_cache(whole, dtype, {200});
+    const std::vector<Row> rows = run(0, 110, 110 + count);
+    const std::vector<float> qkv = queries(whole, rows);
+    std::vector<float> part_qkv(size(count * width_of(part)));
+    for (std::int64_t row = 0; row < count; ++row)
+      std::copy_n(qkv.begin() + row * width_of(whole) + first * dim, 2 * dim,
+                  part_qkv.begin() + row * width_of(part));
+    const std::vector<float> all = on_gpu(whole, cache, rows, qkv);
+    const std::vector<float> two = on_gpu(part, cache, rows, part_qkv);
+    for (std::int64_t row = 0; row < count; ++row)
+      EXPECT_TRUE(
+          same_bits(std::span(all).subspan(size((row * heads + first) * dim), size(2 * dim)),
+                    std::span(two).subspan(size(row * 2 * dim), size(2 * dim))))
+          << name_of(dtype) << ", row " << row;
+  }
+}
+
+TEST_F(Attention, APromptsRowsWithoutAPlaceAreZero) {
+  const AttentionShape shape = attention_shape(2, 1, 64, 2);
+  const Cache cache = make_cache(shape, DType::kFloat16, {200});
+  const std::vector<Row> nowhere = {{0, -1}, {1, 3}, {-1, 3}, {0, 300}};
+  const std::size_t width = size(shape.local_heads * shape.head_dim);
+  const std::vector<float> expected = on_gpu(shape, cache, run(0, 100, 200));
+  const std::vector<float> found =
+      on_gpu(shape, cache, nowhere + run(0, 100, 150) + nowhere + run(0, 150, 200) + nowhere);
+  const auto part = [&](const std::vector<float>& values, std::size_t row, std::size_t count) {
+    return std::span(values).subspan(row * width, count * width);
+  };
+  EXPECT_TRUE(same_bits(part(expected, 0, 50), part(found, 4, 50)));
+  EXPECT_TRUE(same_bits(part(expected, 50, 50), part(found, 58, 50)));
+  for (std::size_t row : {0, 54, 108})
+    EXPECT_TRUE(same_bits(std::vector<float>(4 * width, 0.0f), part(found, row, 4))) << row;
+}
+
+// Blocks that the cache does not have are not seen, whatever the kernel.
+TEST_F(Attention, APromptsMissingBlocksAreNotSeen) {
+  const AttentionShape shape = attention_shape(2, 1, 64, 2);
+  Cache cache = make_cache(shape, DType::kFloat16, {200});
+  cache.table[2] = -1;
+  cache.table[5] = 1000;
+  const std::vector<Row> rows = run(0, 20, 120);
+  const std::size_t width = size(shape.local_heads * shape.head_dim);
+  const std::vector<float> found = on_gpu(shape, cache, rows);
+  std::vector<float> expected;
+  for (std::size_t row = 0; row < rows.size(); row += 50) {
+    const std::vector<float> some =
+        on_gpu(shape, cache,
+               {rows.begin() + std::ptrdiff_t(row), rows.begin() + std::ptrdiff_t(row + 50)});
+    expected.insert(expected.end(), some.begin(), some.end());
+  }
+  ASSERT_EQ(expected.size(), rows.size() * width);
+  EXPECT_LE(difference(expected, found), 4 * 0x1p-11);
 }
 
 TEST_F(Attention, ARowsBitsDependOnItsSequenceAlone) {
@@ -197,6 +359,7 @@ TEST_F(Attention, ARowsBitsDependOnItsSequenceAlone) {
   const std::vector<float> expected = on_gpu(shape, cache, wanted);
   EXPECT_TRUE(same_bits(expected, on_gpu(shape, cache, wanted)));
   for (std::int64_t count : kRowCounts) {
+    if (count > 64) continue;  // these may take the kernel for prompts, which has other bits
     std::mt19937 random(static_cast<unsigned>(count));
     for (std::size_t w = 0; w < wanted.size(); ++w) {
       std::vector<Row> rows(size(count));
@@ -213,6 +376,26 @@ TEST_F(Attention, ARowsBitsDependOnItsSequenceAlone) {
       if (count >= 33) break;
     }
   }
+}
+
+TEST_F(Attention, DeterministicBitsDoNotDependOnTheNumberOfRows) {
+  const AttentionShape shape = attention_shape(2, 1, 128, 2);
+  const Cache cache = make_cache(shape, DType::kBFloat16, {300});
+  const std::vector<Row> rows = run(0, 200, 300);
+  const std::size_t width = size(shape.local_heads * shape.head_dim);
+  const std::vector<float> few = on_gpu(shape, cache, {rows.begin(), rows.begin() + 50});
+  const std::vector<float> many = on_gpu(shape, cache, rows);
+  EXPECT_FALSE(same_bits(few, std::span(many).first(50 * width)));
+
+  const Tensor out = poisoned(DType::kFloat32, {100, shape.local_heads * shape.head_dim});
+  const Tensor qkv = put(queries(shape, rows), {100, width_of(shape)});
+  const BatchView batch = gpu_batch(cache, rows);
+  gpu().synchronize();
+  cuda::CudaOps deterministic(0, true);
+  deterministic.attention(out, qkv, shape, cache.gpu, batch);
+  deterministic.synchronize();
+  const std::vector<float> found = floats(out);
+  EXPECT_TRUE(same_bits(few, std::span(found).first(50 * width)));
 }
 
 TEST_F(Attention, AHeadsBitsDoNotDependOnItsShard) {

@@ -23,6 +23,7 @@
 #include "ops/cuda/cuda_ops.h"
 #include "ops/cuda/element.h"
 #include "ops/cuda/launch.h"
+#include "ops/cuda/prompt_attention.h"
 #include "ops/cuda/rotary.h"
 
 namespace lockstep::cuda {
@@ -33,6 +34,8 @@ constexpr int kThreads = kWarps * kWarp;
 constexpr int kBlock = static_cast<int>(kKvBlockSize);
 constexpr int kSplit = kWarps * kBlock;
 constexpr int kMaxHeadDim = 256;
+// Steps of no more rows never take prompt_attention(), whose bits differ.
+constexpr std::int64_t kMaxDecodeRows = 64;
 // Blocks that a launch should have at least, if there are as many splits.
 constexpr std::int64_t kEnoughBlocks = 2048;
 
@@ -533,6 +536,9 @@ void CudaOps::launch_attention(const Tensor& out, const Tensor& qkv, const Atten
   check(aligned({cache.keys.data, cache.values.data}, 16), "{}: the cache must be aligned to 16",
         op);
   if (heads == 0 || rows == 0) return;
+  if (rows > kMaxDecodeRows && !batch.one_row_a_sequence && !deterministic_ &&
+      prompt_attention(out, qkv, shape, cache, batch, num_multiprocessors_, stream_))
+    return;
 
   const std::int64_t splits = max_splits(shape, batch);
   const std::int64_t row_bytes = partial_bytes(shape, batch);

@@ -26,8 +26,9 @@ enum class Result;  // of linear()
 
 class CudaOps final : public Ops {
  public:
-  // Makes `device` the calling thread's device, for good. deterministic: linear() has the same bits
-  // at every world size for any number of rows, not only for those of a decode step.
+  // Makes `device` the calling thread's device, for good. deterministic: linear() and
+  // attention() have the same bits at every world size and in every step for any number of rows,
+  // not only for those of a decode step.
   explicit CudaOps(int device, bool deterministic = false);
   ~CudaOps() override;
 
