@@ -8,7 +8,8 @@
 //
 // In a step of one token a sequence the same kernel rotates the token's query and key, stores its
 // key and value, and the last of a row's blocks merges. It reads the cache, which nobody else
-// changes, before the kernels before it are done.
+// changes, before the kernels before it are done. What its blocks give each other carries the
+// number of the launch in the same word, so that it is there as soon as it can be seen.
 //
 // Every sum has an order that follows from the head's size and the cache's dtype; all are written
 // as fused or unfused on purpose, so that all variants of the kernel give the same bits.
@@ -57,6 +58,7 @@ struct AttentionArguments {
   int head_dim;
   int group_size;
   int group_offset;
+  int parts;  // blocks that share a group's heads
   std::int64_t window;
   float scale;  // 1 / sqrt(head_dim)
 };
@@ -184,7 +186,7 @@ struct Shared {
   // The row's own, with zeros behind its end.
   alignas(16) typename L::Element key[L::kHeadDim];
   alignas(16) typename L::Element value[L::kHeadDim];
-  bool merges;
+  unsigned launch;  // its number
 };
 
 template <typename L, int kQueries>
@@ -284,13 +286,39 @@ __device__ void add_values(Shared<L, kQueries>& shared, const typename L::Reader
     }
 }
 
+// Partial results of a launch that merges itself are words of a float and the launch's number.
+__device__ inline std::uint64_t numbered(float value, unsigned launch) {
+  return std::uint64_t{launch} << 32 | __float_as_uint(value);
+}
+__device__ inline std::uint64_t load_numbered(const std::uint64_t* word) {
+  std::uint64_t value;
+  asm volatile("ld.relaxed.gpu.global.u64 %0, [%1];" : "=l"(value) : "l"(word) : "memory");
+  return value;
+}
+// Of what was found there a moment ago.
+__device__ inline float wait_for(const std::uint64_t* word, std::uint64_t found, unsigned launch) {
+  while (static_cast<unsigned>(found >> 32) != launch) found = load_numbered(word);
+  return __uint_as_float(static_cast<unsigned>(found));
+}
+
+// A split's words: its largest score, its sum of weights, and [head_dim] weighted sums.
+__device__ inline std::int64_t words_of_split(const AttentionArguments& a) {
+  return a.head_dim + 2;
+}
+__device__ inline std::uint64_t* words_of(const AttentionArguments& a,
+                                          const RotaryArguments& rotary, std::int64_t row,
+                                          int head) {
+  return rotary.words + (row * a.heads + head) * a.max_splits * words_of_split(a);
+}
+
 // Adds up the warps' results of `count` queries, heads from `head` on, and writes them: as the
 // row's result if this split is all that it sees, else for the merge.
-template <typename L, int kQueries>
-__device__ void write_split(const AttentionArguments& a, const Shared<L, kQueries>& shared,
-                            std::int64_t row, int head, int count, const Visible& sight,
-                            int split) {
+template <bool kRotary, typename L, int kQueries>
+__device__ void write_split(const AttentionArguments& a, const RotaryArguments& rotary,
+                            const Shared<L, kQueries>& shared, std::int64_t row, int head,
+                            int count, const Visible& sight, int split) {
   const bool alone = sight.first_split == sight.last_split;
+  const int place = split - sight.first_split;
   for (int i = static_cast<int>(threadIdx.x); i < count * a.head_dim; i += kThreads) {
     const int query = i / a.head_dim, d = i % a.head_dim;
     float total = 0.0f, sum = 0.0f;
@@ -301,31 +329,70 @@ __device__ void write_split(const AttentionArguments& a, const Shared<L, kQuerie
     }
     if (alone) {
       store(a.out, a.out_dtype, (row * a.heads + head + query) * a.head_dim + d, sum / total);
+    } else if constexpr (kRotary) {
+      std::uint64_t* words = words_of(a, rotary, row, head + query) + place * words_of_split(a);
+      __stcg(words + 2 + d, numbered(sum, shared.launch));
+      if (d < 2)
+        __stcg(words + d, numbered(d == 0 ? largest_score(shared, query) : total, shared.launch));
     } else {
-      const std::int64_t place = ((row - a.first_row) * a.heads + head + query) * a.max_splits +
-                                 (split - sight.first_split);
-      a.partial_sums[place * a.head_dim + d] = sum;
-      if (d == 0) a.partial_totals[place] = make_float2(largest_score(shared, query), total);
+      const std::int64_t index =
+          ((row - a.first_row) * a.heads + head + query) * a.max_splits + place;
+      a.partial_sums[index * a.head_dim + d] = sum;
+      if (d == 0) a.partial_totals[index] = make_float2(largest_score(shared, query), total);
     }
   }
 }
 
-// The row's `head`, element d, from its splits.
-__device__ void merge(const AttentionArguments& a, std::int64_t row, int head, int d, int splits) {
-  const std::int64_t first = ((row - a.first_row) * a.heads + head) * std::int64_t{a.max_splits};
-  const float2* totals = a.partial_totals + first;
-  const float* sums = a.partial_sums + first * a.head_dim + d;
-  float largest = __ldcg(&totals[0]).x;
-  for (int split = 1; split < splits; ++split) largest = fmaxf(largest, __ldcg(&totals[split]).x);
-  float total = 0.0f, sum = 0.0f;
-#pragma unroll 4
-  for (int split = 0; split < splits; ++split) {
-    const float2 of_split = __ldcg(&totals[split]);
-    const float factor = expf(of_split.x - largest);
-    total = fmaf(of_split.y, factor, total);
-    sum = fmaf(__ldcg(&sums[std::int64_t{split} * a.head_dim]), factor, sum);
+// Splits in their order, each relative to the largest score of all.
+struct Merged {
+  float largest, total = 0.0f, sum = 0.0f;
+
+  __device__ void add(float split_largest, float split_total, float split_sum) {
+    const float factor = expf(split_largest - largest);
+    total = fmaf(split_total, factor, total);
+    sum = fmaf(split_sum, factor, sum);
   }
-  store(a.out, a.out_dtype, (row * a.heads + head) * a.head_dim + d, sum / total);
+};
+
+// Element d of the row's `head`, from its splits, which other blocks may still be writing.
+__device__ void merge_words(const AttentionArguments& a, const RotaryArguments& rotary,
+                            std::int64_t row, int head, int d, int splits, unsigned launch) {
+  constexpr int kAtOnce = 4;  // splits whose words are asked for together
+  const std::uint64_t* const words = words_of(a, rotary, row, head);
+  const std::int64_t stride = words_of_split(a);
+  std::uint64_t largest[kAtOnce], totals[kAtOnce], sums[kAtOnce];
+  const auto load = [&](int begin) {
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      if (begin + i >= splits) continue;
+      const std::uint64_t* split = words + (begin + i) * stride;
+      largest[i] = load_numbered(split);
+      totals[i] = load_numbered(split + 1);
+      sums[i] = load_numbered(split + 2 + d);
+    }
+  };
+  load(0);
+  Merged merged{-INFINITY};
+#pragma unroll
+  for (int i = 0; i < kAtOnce; ++i)
+    if (i < splits)
+      merged.largest = fmaxf(merged.largest, wait_for(words + i * stride, largest[i], launch));
+#pragma unroll 4
+  for (int split = kAtOnce; split < splits; ++split) {
+    const std::uint64_t* word = words + split * stride;
+    merged.largest = fmaxf(merged.largest, wait_for(word, load_numbered(word), launch));
+  }
+  for (int begin = 0; begin < splits; begin += kAtOnce) {
+    if (begin > 0) load(begin);
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      if (begin + i >= splits) continue;
+      const std::uint64_t* split = words + (begin + i) * stride;
+      merged.add(wait_for(split, largest[i], launch), wait_for(split + 1, totals[i], launch),
+                 wait_for(split + 2 + d, sums[i], launch));
+    }
+  }
+  store(a.out, a.out_dtype, (row * a.heads + head) * a.head_dim + d, merged.sum / merged.total);
 }
 
 // A warp's head of the row's query, as scores need it; zeros if the row has no such head.
@@ -356,7 +423,19 @@ __device__ void store_newest(const AttentionArguments& a, const RotaryHead& x,
   });
 }
 
-// Grid: rows, KV heads, splits (each block takes every gridDim.z-th of its row's).
+// The number of this launch, to one thread of each block: one more than the last one's, which stays
+// until all blocks know it.
+__device__ inline unsigned next_launch(const RotaryArguments& rotary) {
+  volatile unsigned* const last = rotary.launches;
+  const unsigned launch = *last + 1;
+  if (atomicAdd(rotary.launches + 1, 1u) == gridDim.x * gridDim.y * gridDim.z - 1) {
+    rotary.launches[1] = 0;
+    *last = launch;
+  }
+  return launch;
+}
+
+// Grid: rows, KV heads in a.parts parts, splits (each block takes every gridDim.z-th of its row's).
 template <typename L, int kQueries, bool kRotary>
 __global__ void __launch_bounds__(kThreads, 2)
     attention_kernel(const AttentionArguments a, const RotaryArguments rotary) {
@@ -367,25 +446,39 @@ __global__ void __launch_bounds__(kThreads, 2)
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const std::int64_t row = a.first_row + blockIdx.x;
-  const int group = static_cast<int>(blockIdx.y);
-  const int begin_head = max(0, group * a.group_size - a.group_offset);
+  const int group = static_cast<int>(blockIdx.y) / a.parts;
+  const int part = static_cast<int>(blockIdx.y) % a.parts;
+  const int begin_head = max(0, group * a.group_size - a.group_offset) + part * kQueries;
   const int end_head = min(a.heads, (group + 1) * a.group_size - a.group_offset);
+  const int next_heads = a.parts * kQueries;
   const RowPlace place = row_place(a.rows, row);
   if (place.position < 0) {
-    if (blockIdx.z != 0) return;
     if (kRotary) wait_for_previous_kernels();
-    const std::int64_t first = (row * a.heads + begin_head) * a.head_dim;
-    for (int i = static_cast<int>(threadIdx.x); i < (end_head - begin_head) * a.head_dim;
-         i += kThreads)
-      store(a.out, a.out_dtype, first + i, 0.0f);
+    if (kRotary && threadIdx.x == 0) next_launch(rotary);
+    if (blockIdx.z != 0) return;
+    for (int head = begin_head; head < end_head; head += next_heads)
+      for (int i = static_cast<int>(threadIdx.x); i < min(kQueries, end_head - head) * a.head_dim;
+           i += kThreads)
+        store(a.out, a.out_dtype, (row * a.heads + head) * a.head_dim + i, 0.0f);
     return;
   }
 
   const Visible sight = visible(a, place.position);
   const int splits = sight.last_split - sight.first_split + 1;
   const int first_split = sight.first_split + static_cast<int>(blockIdx.z);
-  if (first_split > sight.last_split) return;
+  if (first_split > sight.last_split || begin_head >= end_head) {
+    if (kRotary) wait_for_previous_kernels();
+    if (kRotary && threadIdx.x == 0) next_launch(rotary);
+    return;
+  }
   const int half = a.head_dim / 2;
+  std::int64_t newest_offset = -1;  // of the row's own key in the cache
+  if constexpr (kRotary) {
+    const std::int64_t block = cache_block(a.rows, place, place.position / kBlock);
+    if (block >= 0)
+      newest_offset =
+          block * a.block_stride + (group * kBlock + place.position % kBlock) * a.head_dim;
+  }
   const RotaryAngles angles(kRotary ? place.position : 0, rotary.inverse_frequencies, lane,
                             kRotary ? half : 0);
   for (int split = first_split; split <= sight.last_split; split += static_cast<int>(gridDim.z)) {
@@ -404,17 +497,18 @@ __global__ void __launch_bounds__(kThreads, 2)
                                       a.head_dim};
     const typename L::Block value_block{static_cast<const T*>(a.values) + offset, first, seen,
                                         newest, a.head_dim};
-    for (int head = begin_head; head < end_head; head += kQueries) {
+    for (int head = begin_head; head < end_head; head += next_heads) {
       typename L::Reader keys(key_block, lane), values(value_block, lane);
       const int count = min(kQueries, end_head - head);
       if constexpr (kRotary) {
-        if (split == first_split && head == begin_head) wait_for_previous_kernels();
+        if (split == first_split && head == begin_head) {
+          wait_for_previous_kernels();
+          if (threadIdx.x == kThreads - 1) shared.launch = next_launch(rotary);
+        }
         const float* qkv = a.qkv + row * a.qkv_stride;
-        const std::int64_t newest_block = cache_block(a.rows, place, place.position / kKvBlockSize);
-        const auto cached = [&](void* cache) {
-          return newest_block < 0 ? nullptr
-                                  : static_cast<T*>(cache) + newest_block * a.block_stride +
-                                        (group * kBlock + place.position % kBlock) * a.head_dim;
+        const auto cached = [&](const void* cache) {
+          return newest_offset < 0 ? nullptr
+                                   : static_cast<T*>(const_cast<void*>(cache)) + newest_offset;
         };
         if (warp < kQueries) {
           rotate_query<L, kQueries>(a, rotary, angles, shared,
@@ -424,11 +518,11 @@ __global__ void __launch_bounds__(kThreads, 2)
           RotaryHead key(qkv + (a.heads + group) * a.head_dim, lane, half);
           if (rotary.k_norm != nullptr) key.normalize(rotary.k_norm, lane, half, rotary.eps);
           key.rotate(angles);
-          store_newest<L>(a, key, shared.key, cached(const_cast<void*>(a.keys)), lane);
+          store_newest<L>(a, key, shared.key, cached(a.keys), lane);
         } else if (split == sight.last_split && head == begin_head && warp == kQueries + 1) {
           const RotaryHead value(qkv + (a.heads + rotary.kv_heads + group) * a.head_dim, lane,
                                  half);
-          store_newest<L>(a, value, shared.value, cached(const_cast<void*>(a.values)), lane);
+          store_newest<L>(a, value, shared.value, cached(a.values), lane);
         }
       } else {
         for (int i = static_cast<int>(threadIdx.x); i < kQueries * L::kHeadDim; i += kThreads) {
@@ -450,25 +544,18 @@ __global__ void __launch_bounds__(kThreads, 2)
       add_values(shared, values, warp, lane);
       __syncthreads();
       // Nothing that is read here is written again before the next round's first barrier.
-      write_split(a, shared, row, head, count, sight, split);
+      write_split<kRotary>(a, rotary, shared, row, head, count, sight, split);
     }
   }
 
-  if (!kRotary || splits == 1) return;
-  __threadfence();
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    unsigned& done = rotary.counters[blockIdx.x * gridDim.y + group];
-    const unsigned blocks = min(gridDim.z, static_cast<unsigned>(splits));
-    shared.merges = atomicAdd(&done, 1u) == blocks - 1;
-    if (shared.merges) done = 0;
-  }
-  __syncthreads();
-  if (!shared.merges) return;
-  __threadfence();
-  for (int i = static_cast<int>(threadIdx.x); i < (end_head - begin_head) * a.head_dim;
-       i += kThreads)
-    merge(a, row, begin_head + i / a.head_dim, i % a.head_dim, splits);
+  // The last block merges: all others have begun before it, so that it waits for running ones.
+  if (!kRotary || splits == 1 ||
+      static_cast<int>(blockIdx.z) != min(static_cast<int>(gridDim.z), splits) - 1)
+    return;
+  for (int head = begin_head; head < end_head; head += next_heads)
+    for (int i = static_cast<int>(threadIdx.x); i < min(kQueries, end_head - head) * a.head_dim;
+         i += kThreads)
+      merge_words(a, rotary, row, head + i / a.head_dim, i % a.head_dim, splits, shared.launch);
 }
 
 // Grid: rows, heads; one thread an element of a head. Merges the splits of rows that see several.
@@ -481,25 +568,35 @@ __global__ void __launch_bounds__(kMaxHeadDim) merge_kernel(const AttentionArgum
   const Visible sight = visible(a, place.position);
   const int splits = sight.last_split - sight.first_split + 1;
   if (splits == 1 || d >= a.head_dim) return;
-  merge(a, row, head, d, splits);
+  const std::int64_t first =
+      (std::int64_t{blockIdx.x} * a.heads + head) * std::int64_t{a.max_splits};
+  const float2* totals = a.partial_totals + first;
+  const float* sums = a.partial_sums + first * a.head_dim + d;
+  Merged merged{totals[0].x};
+  for (int split = 1; split < splits; ++split)
+    merged.largest = fmaxf(merged.largest, totals[split].x);
+#pragma unroll 4
+  for (int split = 0; split < splits; ++split)
+    merged.add(totals[split].x, totals[split].y, sums[std::int64_t{split} * a.head_dim]);
+  store(a.out, a.out_dtype, (row * a.heads + head) * a.head_dim + d, merged.sum / merged.total);
 }
 
 using AttentionKernel = void (*)(AttentionArguments, RotaryArguments);
 
-// The kernel for one query head per KV head, or for several.
+// The kernel for one query head at a time, or for several.
 template <typename L, bool kRotary>
-AttentionKernel kernel_of(std::int64_t group_size) {
-  return group_size == 1 ? attention_kernel<L, 1, kRotary> : attention_kernel<L, 4, kRotary>;
+AttentionKernel kernel_of(std::int64_t queries) {
+  return queries == 1 ? attention_kernel<L, 1, kRotary> : attention_kernel<L, 4, kRotary>;
 }
 
 // The kernel for heads of this size: 16 bytes a load wherever keys are a multiple of that.
 template <typename T, bool kRotary>
-AttentionKernel kernel_of(std::int64_t head_dim, std::int64_t group_size) {
+AttentionKernel kernel_of(std::int64_t head_dim, std::int64_t queries) {
   constexpr int kWidth = 16 / sizeof(T);
-  if (head_dim % kWidth != 0) return kernel_of<Layout<T, 2, kWarp, 4>, kRotary>(group_size);
-  if (head_dim <= 64) return kernel_of<Layout<T, kWidth, 64 / kWidth, 1>, kRotary>(group_size);
-  if (head_dim <= 128) return kernel_of<Layout<T, kWidth, 128 / kWidth, 1>, kRotary>(group_size);
-  return kernel_of<Layout<T, kWidth, kWarp, kMaxHeadDim / kWidth / kWarp>, kRotary>(group_size);
+  if (head_dim % kWidth != 0) return kernel_of<Layout<T, 2, kWarp, 4>, kRotary>(queries);
+  if (head_dim <= 64) return kernel_of<Layout<T, kWidth, 64 / kWidth, 1>, kRotary>(queries);
+  if (head_dim <= 128) return kernel_of<Layout<T, kWidth, 128 / kWidth, 1>, kRotary>(queries);
+  return kernel_of<Layout<T, kWidth, kWarp, kMaxHeadDim / kWidth / kWarp>, kRotary>(queries);
 }
 
 // Splits of one row at most.
@@ -514,6 +611,12 @@ std::int64_t partial_bytes(const AttentionShape& shape, const BatchView& batch) 
   const auto bytes_of_split = static_cast<std::int64_t>(sizeof(float2)) +
                               shape.head_dim * static_cast<std::int64_t>(sizeof(float));
   return shape.local_heads * max_splits(shape, batch) * bytes_of_split;
+}
+
+// The same for a launch that merges itself.
+std::int64_t word_bytes(const AttentionShape& shape, const BatchView& batch) {
+  return shape.local_heads * max_splits(shape, batch) * (shape.head_dim + 2) *
+         static_cast<std::int64_t>(sizeof(std::uint64_t));
 }
 
 // KV heads that some local query head uses.
@@ -570,15 +673,21 @@ void CudaOps::launch_attention(const Tensor& out, const Tensor& qkv, const Atten
   arguments.window = shape.window;
   arguments.scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
 
+  // Where there are few blocks, each has one head: its latency is what counts.
+  const std::int64_t splits_at_once =
+      std::clamp<std::int64_t>(divide_up(kEnoughBlocks, rows_at_once * groups), 1, splits);
+  const bool few = rows * groups * splits_at_once * group_size <= num_multiprocessors_;
+  const std::int64_t queries = group_size == 1 || (rotary != nullptr && few) ? 1 : 4;
+  arguments.parts = rotary != nullptr ? static_cast<int>(divide_up(group_size, queries)) : 1;
   AttentionKernel kernel = nullptr;
   with_element_type(cache.keys.dtype, [&]<typename T>(T) {
-    kernel = rotary != nullptr ? kernel_of<T, true>(head_dim, group_size)
-                               : kernel_of<T, false>(head_dim, group_size);
+    kernel = rotary != nullptr ? kernel_of<T, true>(head_dim, queries)
+                               : kernel_of<T, false>(head_dim, queries);
   });
   for (std::int64_t first = 0; first < rows; first += rows_at_once) {
     const std::int64_t count = std::min(rows_at_once, rows - first);
     arguments.first_row = first;
-    launch(stream_, kernel, count, groups,
+    launch(stream_, kernel, count, groups * arguments.parts,
            std::clamp<std::int64_t>(divide_up(kEnoughBlocks, count * groups), 1, splits), kThreads,
            arguments, rotary != nullptr ? *rotary : RotaryArguments{});
     if (splits > 1 && rotary == nullptr)
@@ -599,8 +708,7 @@ void CudaOps::rotary_attention(const Tensor& out, const Tensor& qkv, const Atten
   const bool one_kernel =
       batch.one_row_a_sequence && batch.rows > 0 && shape.local_heads > 0 &&
       num_groups(shape) == shape.local_kv_heads &&
-      batch.rows * shape.local_kv_heads <= kAttentionCounters &&
-      batch.rows * partial_bytes(shape, batch) <= static_cast<std::int64_t>(kAttentionScratchBytes);
+      batch.rows * word_bytes(shape, batch) <= static_cast<std::int64_t>(kAttentionScratchBytes);
   if (!one_kernel)
     return Ops::rotary_attention(out, qkv, shape, inverse_frequencies, q_norm, k_norm, eps, cache,
                                  batch);
@@ -610,7 +718,8 @@ void CudaOps::rotary_attention(const Tensor& out, const Tensor& qkv, const Atten
                                k_norm != nullptr ? k_norm->as<const float>() : nullptr,
                                eps,
                                static_cast<int>(shape.local_kv_heads),
-                               static_cast<unsigned*>(attention_counters_.data())};
+                               static_cast<std::uint64_t*>(attention_words_.data()),
+                               static_cast<unsigned*>(attention_launches_.data())};
   launch_attention(out, qkv, shape, cache, batch, &rotary);
 }
 

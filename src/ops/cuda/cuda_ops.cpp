@@ -28,7 +28,8 @@ CudaOps::CudaOps(int device, bool deterministic) : device_(device), deterministi
   check_cuda(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
   matmul_ = std::make_unique<Matmul>(allocate(kMatmulWorkspaceBytes));
   attention_scratch_ = allocate(kAttentionScratchBytes);
-  attention_counters_ = allocate(kAttentionCounters * sizeof(unsigned));
+  attention_words_ = allocate(kAttentionScratchBytes);
+  attention_launches_ = allocate(2 * sizeof(unsigned));
   staging_ = allocate_pinned(kStagingBytes);
 }
 

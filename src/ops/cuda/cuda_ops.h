@@ -113,7 +113,7 @@ class CudaOps final : public Ops {
   int num_multiprocessors_ = 0;
   cudaStream_t stream_ = nullptr;
   Buffer attention_scratch_;  // partial results of key splits; allocated once, in the constructor
-  Buffer attention_counters_;
+  Buffer attention_words_, attention_launches_;  // of launches that merge the splits themselves
   bool deterministic_;
   std::unique_ptr<Matmul> matmul_;
   // Pinned host memory that uploads pass through, used as a ring.

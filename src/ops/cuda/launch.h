@@ -46,6 +46,17 @@ inline bool can_start_early() {
   return can;
 }
 
+// The most shared memory that a block can have on the calling thread's device.
+inline int max_shared_bytes() {
+  static thread_local const int bytes = [] {
+    int device = 0, most = 0;
+    check_cuda(cudaGetDevice(&device));
+    check_cuda(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+    return most;
+  }();
+  return bytes;
+}
+
 inline constexpr std::int64_t kMaxGridX = 0x7fffffff;
 inline constexpr std::int64_t kMaxGridYZ = 65535;
 

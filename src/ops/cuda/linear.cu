@@ -41,6 +41,7 @@ constexpr int kTileRows = 8;     // input rows of one tensor-core tile
 constexpr int kStep = 32;        // columns that a warp multiplies at a time: two tiles' worth
 constexpr int kMinFeatures = 8;  // of a set
 constexpr int kMaxDecodeRows = 64;
+constexpr int kLargeSharedBytes = 200 << 10;  // of a device that can have large queues
 
 struct LinearArguments {
   void* out;              // [rows, features]; float32, or T where it is gated
@@ -215,7 +216,6 @@ struct RowsKernel : Group<kMaxRows, kNumPanels, kResult> {
   static constexpr int kStepBytes = kWeightBytes + G::kTiles * kWarp * 16;
   static constexpr std::size_t kSumsAt = std::size_t{kWarps} * kDepth * kStepBytes;
   static constexpr std::size_t kSharedBytes = kSumsAt + G::kSumBytes;
-  static constexpr int kBlocks = kSharedBytes <= 104 * 1024 ? 2 : 1;  // of a multiprocessor
 
   static __device__ void run(const LinearArguments& a, const ResidualExchange& exchange,
                              unsigned char* shared) {
@@ -323,7 +323,6 @@ struct OneRowKernel : Group<1, 1, kResult> {
   static constexpr std::size_t kSumsAt = std::size_t{kWarps} * kDepth * kStageBytes;
   static constexpr std::size_t kBarriersAt = kSumsAt + G::kSumBytes;
   static constexpr std::size_t kSharedBytes = kBarriersAt + kWarps * kDepth * sizeof(std::uint64_t);
-  static constexpr int kBlocks = 1;  // of a multiprocessor
   static_assert(kColumns % kStep == 0 && kPitch % 128 == 64 && kSumsAt % 16 == 0);
 
   static __device__ void run(const LinearArguments& a, const ResidualExchange& exchange,
@@ -421,7 +420,7 @@ struct OneRowKernel : Group<1, 1, kResult> {
 };
 
 template <typename Kernel>
-__global__ __launch_bounds__(kThreads, Kernel::kBlocks) void linear_kernel(
+__global__ __launch_bounds__(kThreads, 1) void linear_kernel(
     const LinearArguments a, const __grid_constant__ ResidualExchange exchange) {
   extern __shared__ __align__(128) unsigned char shared[];
   allow_next_kernel();
@@ -472,18 +471,21 @@ void launch_linear(LinearArguments arguments, const ResidualExchange& exchange, 
          arguments, exchange);
 }
 
-// The kernel for so many rows, of those that fit into the shared memory of every device.
+// The kernel for so many rows. A large queue leaves no room for a second block beside it, only for
+// the small kernels in between: so that each multiprocessor gets one block, and as much as another.
 template <typename T, Result kResult>
 void launch_linear(const LinearArguments& arguments, const ResidualExchange& exchange,
                    int multiprocessors, cudaStream_t stream) {
+  using OneRow = OneRowKernel<T, kResult, 256, 2>;
   const int rows = arguments.rows;
-  auto launch = launch_linear<RowsKernel<T, kResult, 32, 2, 2>>;
-  if (rows == 1 && can_start_early())
-    launch = launch_linear<OneRowKernel<T, kResult, 256, 2>>;
-  else if (rows <= 8)
-    launch = launch_linear<RowsKernel<T, kResult, 8, 2, 4>>;
-  else if (rows <= 16)
-    launch = launch_linear<RowsKernel<T, kResult, 16, 2, 3>>;
+  const bool large = max_shared_bytes() >= kLargeSharedBytes;
+  const auto launch = rows == 1 && large && can_start_early() ? launch_linear<OneRow>
+                      : rows <= 8  ? large ? launch_linear<RowsKernel<T, kResult, 8, 2, 8>>
+                                           : launch_linear<RowsKernel<T, kResult, 8, 2, 4>>
+                       : rows <= 16 ? large ? launch_linear<RowsKernel<T, kResult, 16, 2, 6>>
+                                            : launch_linear<RowsKernel<T, kResult, 16, 2, 3>>
+                       : large ? launch_linear<RowsKernel<T, kResult, 32, 2, 4>>
+                                   : launch_linear<RowsKernel<T, kResult, 32, 2, 2>>;
   launch(arguments, exchange, multiprocessors, stream);
 }
 constexpr std::int64_t kMaxRowsAtOnce = 32;

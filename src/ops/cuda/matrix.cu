@@ -55,7 +55,7 @@ __global__ void embedding_kernel(float* out, const T* table, const std::int32_t*
 
 // How read() goes through memory: kReadWarps warps of each block take turns with pieces of
 // kReadRows rows.
-constexpr int kReadWarps = 8, kReadDepth = 1, kReadRows = 16, kReadRowBytes = 512;
+constexpr int kReadWarps = 8, kReadDepth = 3, kReadRows = 8, kReadRowBytes = 512;
 constexpr int kReadPiece = kReadRows * kReadRowBytes;
 constexpr std::size_t kReadSharedBytes =
     kReadWarps * kReadDepth * (kReadPiece + sizeof(std::uint64_t));
@@ -64,14 +64,18 @@ constexpr std::size_t kReadSharedBytes =
 __global__ void __launch_bounds__(kReadWarps* kWarp)
     read_kernel(const unsigned char* data, std::int64_t bytes, unsigned* never) {
   extern __shared__ __align__(128) unsigned char shared[];
-  begin_kernel();
+  allow_next_kernel();
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   auto* const barriers =
       reinterpret_cast<std::uint64_t*>(shared + kReadWarps * kReadDepth * kReadPiece);
   RowQueue<kReadDepth> queue(barriers + warp * kReadDepth, lane);
   unsigned char* const stages = shared + warp * kReadDepth * kReadPiece;
+#if __CUDA_ARCH__ >= 900
   const std::int64_t pieces = bytes / kReadPiece;
+#else
+  const std::int64_t pieces = 0;
+#endif
   const std::int64_t begin = blockIdx.x * pieces / gridDim.x + warp;
   const std::int64_t end = (blockIdx.x + 1) * pieces / gridDim.x;
   std::int64_t next = begin;
@@ -95,11 +99,13 @@ __global__ void __launch_bounds__(kReadWarps* kWarp)
       ++turn;
     }
   }
-  unsigned sum = 0;
-  if (blockIdx.x == 0)  // what is no whole piece
-    for (std::int64_t i = pieces * kReadPiece + threadIdx.x * 4; i < bytes; i += blockDim.x * 4)
-      sum ^= *reinterpret_cast<const unsigned*>(data + i);
+  unsigned sum = 0;  // of what is no whole piece
+  const std::int64_t threads = std::int64_t{gridDim.x} * blockDim.x;
+  const std::int64_t thread = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  for (std::int64_t i = pieces * kReadPiece + thread * 4; i < bytes; i += threads * 4)
+    sum ^= *reinterpret_cast<const unsigned*>(data + i);
   if (never != nullptr) *never = sum;  // null: but the compiler cannot know
+  wait_for_previous_kernels();         // nothing that is read is written by them
 }
 
 }  // namespace
@@ -180,7 +186,7 @@ Matrix CudaOps::row_view(const Matrix& matrix, std::int64_t begin, std::int64_t 
 }
 
 void CudaOps::read(const Matrix& matrix) {
-  launch(stream_, read_kernel, num_multiprocessors_ * 2, 1, 1,
+  launch(stream_, read_kernel, num_multiprocessors_, 1, 1,
          Block{kReadWarps * kWarp, kReadSharedBytes},
          static_cast<const unsigned char*>(matrix.data), static_cast<std::int64_t>(matrix.bytes),
          nullptr);
