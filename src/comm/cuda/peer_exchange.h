@@ -12,6 +12,7 @@
 #include <cstdint>
 
 #include "comm/cuda/peer_reduce.h"
+#include "ops/cuda/launch.h"
 
 namespace lockstep::cuda {
 
@@ -39,20 +40,24 @@ __device__ inline std::uint64_t now_ns() {
   return time;
 }
 
+// Called now and then by whoever waits for `sender`. False: nobody is to wait any longer.
+// `deadline` is 0 at first.
+__device__ inline bool may_wait(const PeerGroup& group, int sender, std::uint64_t& deadline) {
+  if (*group.abort != 0) return false;
+  if (deadline == 0) deadline = now_ns() + group.timeout_ns;
+  if (now_ns() <= deadline) return true;
+  *group.abort = static_cast<std::uint32_t>(sender) + 1;
+  return false;
+}
+constexpr std::uint32_t kPollsBetweenChecks = 1024;
+
 // Waits for the payload at `address`, where `found` was a moment ago, to carry `exchange`. False:
 // aborted.
 __device__ inline bool receive(const PeerGroup& group, const std::uint64_t* address, uint4 found,
                                std::uint32_t exchange, int sender, uint2& payload) {
   std::uint64_t deadline = 0;
   for (std::uint32_t polls = 1; found.y != exchange || found.w != exchange; ++polls) {
-    if (polls % 1024 == 0) {
-      if (*group.abort != 0) return false;
-      if (deadline == 0) deadline = now_ns() + group.timeout_ns;
-      if (now_ns() > deadline) {
-        *group.abort = static_cast<std::uint32_t>(sender) + 1;
-        return false;
-      }
-    }
+    if (polls % kPollsBetweenChecks == 0 && !may_wait(group, sender, deadline)) return false;
     found = load_payload(address);
   }
   payload = {found.x, found.z};
@@ -117,10 +122,17 @@ __device__ inline bool reduce_with_peers(const PeerGroup& group, std::int64_t in
   return complete;
 }
 
-// For the kernels that send to an exchange of rows: its number.
+// For the kernels that send to an exchange of rows: its number. Called by all threads when the
+// kernels before are done; lets the kernel that receives begin.
 __device__ inline std::uint32_t next_exchange(const ResidualExchange& exchange) {
-  const std::uint32_t number = *exchange.last + 1;
-  if (blockIdx.x == 0 && blockIdx.y == 0 && threadIdx.x == 0) *exchange.current = number;
+  const std::uint32_t number = *static_cast<volatile std::uint32_t*>(exchange.last) + 1;
+  if (threadIdx.x == 0) {
+    if (blockIdx.x == 0 && blockIdx.y == 0) {
+      *static_cast<volatile std::uint32_t*>(exchange.current) = number;
+      __threadfence();
+    }
+    allow_next_kernel();
+  }
   return number;
 }
 
@@ -146,47 +158,67 @@ __device__ inline void send_partial(const ResidualExchange& exchange, std::int64
 }
 
 // The sum over ranks of kSteps pieces of four neighbouring elements, the n-th from indices[n] on
-// (negative: none), in the tree of comm.h. False: aborted. kPeers: at least the world size.
+// (negative: none, nor any behind it), in the tree of comm.h. False: aborted. kPeers: at least the
+// world size.
 template <int kPeers, int kSteps>
 __device__ inline bool receive_sums(const PeerGroup& group, const std::int64_t (&indices)[kSteps],
                                     std::uint32_t number, float (&sums)[kSteps][4]) {
+  constexpr int kTogether = kPeers * kSteps <= 4 ? kSteps : 1;  // what registers have room for
   const ResidualExchange& exchange = group.residual;
-  bool complete = true;
-  uint4 found[kSteps][kPeers][2];  // all asked for at once
+  const auto slot = [&](int sender, std::int64_t index) {
+    return residual_slot(exchange, exchange.rank, sender, index, number);
+  };
+  if (indices[0] < 0) return true;
+  // This rank's own product comes first as a rule. Until it is there, one word is watched.
+  uint2 payload;
+  if (!receive(group, slot(exchange.rank, indices[0]), {}, number, exchange.rank, payload))
+    return false;
 #pragma unroll
-  for (int n = 0; n < kSteps; ++n)
+  for (int begin = 0; begin < kSteps; begin += kTogether) {
+    uint4 found[kTogether][2][kPeers];
+    std::uint64_t deadline = 0;
+    for (std::uint32_t polls = 1;; ++polls) {
 #pragma unroll
-    for (int sender = 0; sender < kPeers; ++sender)
+      for (int n = 0; n < kTogether; ++n)
 #pragma unroll
-      for (int half = 0; half < 2; ++half)
-        if (sender < exchange.world_size && indices[n] >= 0)
-          found[n][sender][half] = load_payload(
-              residual_slot(exchange, exchange.rank, sender, indices[n] + 2 * half, number));
+        for (int half = 0; half < 2; ++half)
 #pragma unroll
-  for (int n = 0; n < kSteps; ++n) {
-    if (indices[n] < 0) continue;
+          for (int sender = 0; sender < kPeers; ++sender)
+            if (sender < exchange.world_size && indices[begin + n] >= 0)
+              found[n][half][sender] = load_payload(slot(sender, indices[begin + n] + 2 * half));
+      int missing = -1;
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      uint2 values[kPeers];
+      for (int n = 0; n < kTogether; ++n)
 #pragma unroll
-      for (int sender = 0; sender < kPeers; ++sender)
-        if (sender < exchange.world_size)
-          complete =
-              receive(group,
-                      residual_slot(exchange, exchange.rank, sender, indices[n] + 2 * half, number),
-                      found[n][sender][half], number, sender, values[sender]) &&
-              complete;
+        for (int half = 0; half < 2; ++half)
 #pragma unroll
-      for (int width = 1; width < kPeers; width *= 2)
-#pragma unroll
-        for (int r = 0; r + width < kPeers; r += 2 * width)
-          if (r + width < exchange.world_size)
-            values[r] = FloatSum::reduce(values[r], values[r + width]);
-      sums[n][2 * half] = __uint_as_float(values[0].x);
-      sums[n][2 * half + 1] = __uint_as_float(values[0].y);
+          for (int sender = 0; sender < kPeers; ++sender)
+            if (sender < exchange.world_size && indices[begin + n] >= 0 &&
+                (found[n][half][sender].y != number || found[n][half][sender].w != number))
+              missing = sender;
+      if (missing < 0) break;
+      if (polls % kPollsBetweenChecks == 0 && !may_wait(group, missing, deadline)) return false;
     }
+#pragma unroll
+    for (int n = 0; n < kTogether; ++n)
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        if (indices[begin + n] < 0) continue;
+        uint2 values[kPeers];
+#pragma unroll
+        for (int sender = 0; sender < kPeers; ++sender)
+          values[sender] = {found[n][half][sender].x, found[n][half][sender].z};
+#pragma unroll
+        for (int width = 1; width < kPeers; width *= 2)
+#pragma unroll
+          for (int r = 0; r + width < kPeers; r += 2 * width)
+            if (r + width < exchange.world_size)
+              values[r] = FloatSum::reduce(values[r], values[r + width]);
+        sums[begin + n][2 * half] = __uint_as_float(values[0].x);
+        sums[begin + n][2 * half + 1] = __uint_as_float(values[0].y);
+      }
   }
-  return complete;
+  return true;
 }
 
 }  // namespace lockstep::cuda

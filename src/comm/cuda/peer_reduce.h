@@ -16,9 +16,10 @@ inline constexpr std::int64_t kPeerElements = std::int64_t{64} * 8192;
 // Payloads of two float32 each that share the number of their exchange.
 inline constexpr int kPeerUnit = 256;
 
-// How shares of sums of rows travel from the kernels that compute them to those that need the sums.
-// One exchange at a time: its number is *last + 1 to the kernels that send, which leave it in
-// *current for the kernel that receives, which leaves it in *last.
+// How shares of sums of rows travel from the kernels that compute them to those that need the sums,
+// which do not wait for kernels but for values. One exchange at a time: its number is *last + 1 to
+// the kernels that send. They leave it in *current before the kernel that receives begins, which
+// leaves it in *last.
 struct ResidualExchange {
   int rank = 0;
   int world_size = 1;

@@ -23,7 +23,8 @@ __device__ inline void allow_next_kernel() {
 }
 
 // Waits until the kernels before this one are done and what they wrote is visible. Every thread of
-// every kernel calls it; before, nothing may be touched that a kernel of the same step writes.
+// every kernel calls it; before, nothing may be touched that a kernel of the same step writes. The
+// one exception waits for values instead (reduce_norm_kernel).
 __device__ inline void wait_for_previous_kernels() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   cudaGridDependencySynchronize();

@@ -126,8 +126,9 @@ struct Share {
 };
 
 // A group of kPanels panels, for up to kRows rows.
-template <int kMaxRows, int kNumPanels, Result kResult>
+template <int kMaxRows, int kNumPanels, Result kItsResult>
 struct Group {
+  static constexpr Result kResult = kItsResult;
   static constexpr int kRows = kMaxRows;  // 1 or a multiple of kTileRows
   static constexpr int kPanels = kNumPanels;
   static constexpr int kTiles = (kRows + kTileRows - 1) / kTileRows;
@@ -423,7 +424,7 @@ template <typename Kernel>
 __global__ __launch_bounds__(kThreads, 1) void linear_kernel(
     const LinearArguments a, const __grid_constant__ ResidualExchange exchange) {
   extern __shared__ __align__(128) unsigned char shared[];
-  allow_next_kernel();
+  if (Kernel::kResult != Result::kExchanged) allow_next_kernel();
   Kernel::run(a, exchange, shared);
 }
 
@@ -432,7 +433,8 @@ template <typename T, Result kResult>
 __global__ __launch_bounds__(kThreads) void linear_any_kernel(
     const LinearArguments arguments, const __grid_constant__ ResidualExchange exchange) {
   __shared__ float sums[kWarps];
-  begin_kernel();
+  if (kResult != Result::kExchanged) allow_next_kernel();
+  wait_for_previous_kernels();
   const std::uint32_t number = begin_exchange<kResult>(exchange);
   const int leaf = threadIdx.x / 32, lane = threadIdx.x % 32;
   const std::int64_t feature = blockIdx.x, row = blockIdx.y;

@@ -137,40 +137,47 @@ __global__ void __launch_bounds__(kThreads, 2) norm_kernel(const NormArguments a
                     load_step<kWide>(a.weight, i, size), scale);
 }
 
-// The partials come from all ranks (partial_linear()). Rows fit into registers.
+// The partials come from all ranks (partial_linear()), and to wait for them is enough: who sent
+// them had waited for everything before. Rows fit into registers.
 template <typename T, int kPeers, int kSteps>
 __global__ void __launch_bounds__(kThreads, kPeers* kSteps <= 8 ? 2 : 1)
     reduce_norm_kernel(const __grid_constant__ PeerGroup group, const NormArguments a) {
   allow_next_kernel();
   Steps<kSteps> weight;
   weight.template load<true>(a.weight, a.size);
-  wait_for_previous_kernels();
-  const std::uint32_t number = *group.residual.current;
+  const std::uint32_t number = *static_cast<volatile std::uint32_t*>(group.residual.current);
   const std::int64_t size = a.size, row = blockIdx.x * size;
-  Steps<kSteps> stream;
-  stream.template load<true>(a.stream + row, size);
   std::int64_t indices[kSteps];
 #pragma unroll
   for (int n = 0; n < kSteps; ++n) indices[n] = place_of(n) < size ? row + place_of(n) : -1;
-  Step partials[kSteps];
+  Step streams[kSteps];
+#pragma unroll
+  for (int n = 0; n < kSteps; ++n)
+    // Not from the L1 cache, which may not know of the kernel that wrote it.
+    if (indices[n] >= 0) {
+      const float4 values = __ldcg(reinterpret_cast<const float4*>(a.stream + indices[n]));
+      memcpy(&streams[n], &values, sizeof values);
+    }
   float sums[kSteps][kStep];
   receive_sums<kPeers>(group, indices, number, sums);
-  memcpy(partials, sums, sizeof partials);
   float sum = 0.0f;
 #pragma unroll
   for (int n = 0; n < kSteps; ++n) {
     const std::int64_t i = place_of(n);
     if (i >= size) continue;
-    stream.values[n] = complete<true>(a, stream.values[n], partials[n], i);
-    store_step<true>(a.stream + row, i, size, stream.values[n]);
-    sum = add_squares(stream.values[n], sum);
+    Step partial;
+    memcpy(&partial, sums[n], sizeof partial);
+    streams[n] = complete<true>(a, streams[n], partial, i);
+    store_step<true>(a.stream + row, i, size, streams[n]);
+    sum = add_squares(streams[n], sum);
   }
   const float scale = scale_of(a, sum);
 #pragma unroll
   for (int n = 0; n < kSteps; ++n)
     if (place_of(n) < size)
-      write<T, true>(a, row, place_of(n), stream.values[n], weight.values[n], scale);
-  if (blockIdx.x == 0 && threadIdx.x == 0) *group.residual.last = number;
+      write<T, true>(a, row, place_of(n), streams[n], weight.values[n], scale);
+  if (blockIdx.x == 0 && threadIdx.x == 0)
+    *static_cast<volatile std::uint32_t*>(group.residual.last) = number;
 }
 
 template <typename T, int kPeers>
