@@ -52,10 +52,12 @@ check "no fault" generate bench/models/tinyllama-1.1b --load-format dummy -n 64
 for place in load prefill decode; do check "a fault in $place" fault "$place"; done
 check "10000 steps on $tp GPUs" generate bench/models/mistral-7b --load-format dummy -n 10000 --max-length 10016
 if command -v compute-sanitizer >/dev/null; then
-  for tool in memcheck racecheck; do
-    check "$tool" timeout 300 compute-sanitizer --tool "$tool" --error-exitcode 1 --print-limit 5 \
-      "$build/lockstep" generate --device cuda --tp 1 -m tests/golden/model/llama --ignore-eos \
-      --prompt-ids 1,2,3,4,5,6,7,8 -n 12
+  for model in llama llama_bf16; do
+    for tool in memcheck racecheck; do
+      check "$tool of $model" timeout 300 compute-sanitizer --tool "$tool" --error-exitcode 1 \
+        --print-limit 5 "$build/lockstep" generate --device cuda --tp 1 -m "tests/golden/model/$model" \
+        --ignore-eos --prompt-ids 1,2,3,4,5,6,7,8 -n 12
+    done
   done
 fi
 exit "$failed"

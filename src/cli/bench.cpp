@@ -84,6 +84,7 @@ struct Result {
   Times prefill;    // of all prompts of the batch
   Times decode;     // of one step: one token for every sequence of the batch
   double floor_ms;  // reading this rank's weights once, at the speed that reading alone reaches
+  double free_prefill_ms = 0;  // of the same prompts without --deterministic; 0: not measured
 };
 
 double milliseconds_since(Clock::time_point start) {
@@ -325,6 +326,7 @@ void print_json(const std::vector<Result>& results, const BenchOptions& options,
     add("prefill_ms", r.prefill);
     add("decode_ms", r.decode);
     entry["floor_ms"] = r.floor_ms;
+    if (r.free_prefill_ms > 0) entry["prefill_ms_without_deterministic"] = r.free_prefill_ms;
     entry["prefill_tokens_per_s"] = prefill_speed(r, options);
     entry["decode_tokens_per_s"] = 1e3 * r.batch / r.decode.median;
     json["results"].push_back(std::move(entry));
@@ -365,6 +367,28 @@ Plot decode_plot(const std::vector<Result>& results, const BenchOptions& options
   return plot;
 }
 
+// What the prompts of the first batch size take without --deterministic, where that is asked for; 0
+// where it makes no difference.
+double measure_free_prefill(const BenchOptions& options, const GeneratorOptions& planned, int tp) {
+  if (!options.model.deterministic) return 0;
+  BenchOptions free = options;
+  free.model.deterministic = false;
+  free.new_tokens = 2;
+  const Model model = load(free.model, tp, true, &planned);
+  if (model.mesh().devices().front().type != DeviceType::kCuda) return 0;
+  return measure(free, model, free.batch.front(), 0).prefill.median;
+}
+
+// What --deterministic costs.
+void print_cost_of_bits(const std::vector<Result>& results) {
+  for (const Result& r : results)
+    if (r.free_prefill_ms > 0)
+      write_out(fmt::format(
+          "--deterministic: on {} ranks prompts take {:.1f} times as long ({:.1f} "
+          "against {:.1f} ms); decoding is not affected\n",
+          r.tp, r.prefill.median / r.free_prefill_ms, r.prefill.median, r.free_prefill_ms));
+}
+
 int run_bench(const BenchOptions& options) {
   std::ofstream plot;
   if (!options.plot.empty()) {  // before an hour of measuring
@@ -378,6 +402,7 @@ int run_bench(const BenchOptions& options) {
   std::vector<Result> results;
   std::string dtype;
   for (int tp : options.tp) {
+    const double free_prefill_ms = measure_free_prefill(options, planned, tp);
     const Model model = load(options.model, tp, true, &planned);
     dtype = name_of(model.dtype());
     check(options.prompt + options.new_tokens <= model.max_length(),
@@ -386,11 +411,13 @@ int run_bench(const BenchOptions& options) {
     const double floor_ms = measure_floor(*model.impl());
     for (int batch : options.batch) {
       results.push_back(measure(options, model, batch, floor_ms));
+      if (batch == options.batch.front()) results.back().free_prefill_ms = free_prefill_ms;
       if (!options.table()) continue;
       if (results.size() == 1) print_header();
       print_row(results.back(), options);
     }
   }
+  if (options.table()) print_cost_of_bits(results);
   if (options.json) print_json(results, options, dtype);
   if (options.csv) print_csv(results, options);
   if (options.markdown) print_markdown(results, options);

@@ -41,20 +41,21 @@ __global__ void __launch_bounds__(kThreads) add_kernel(float* x, const float* y,
   }
 }
 
-template <typename T, int kWidth>
+template <typename T, typename From, int kWidth>
 __global__ void __launch_bounds__(kThreads)
-    silu_multiply_kernel(T* out, const float* gate_up, std::int64_t rows, std::int64_t size) {
+    silu_multiply_kernel(T* out, const From* gate_up, std::int64_t rows, std::int64_t size) {
   begin_kernel();
   const std::int64_t column = thread_column<kWidth>();
   if (column >= size) return;
   for (std::int64_t row = blockIdx.y; row < rows; row += gridDim.y) {
-    const float* from = gate_up + row * 2 * size + column;
-    const auto gate = load_pack<float, kWidth>(from);
-    const auto up = load_pack<float, kWidth>(from + size);
+    const From* from = gate_up + row * 2 * size + column;
+    const auto gate = load_pack<From, kWidth>(from);
+    const auto up = load_pack<From, kWidth>(from + size);
     Pack<T, kWidth> result;
 #pragma unroll
     for (int i = 0; i < kWidth; ++i)
-      result.values[i] = from_float<T>(silu_multiply(gate.values[i], up.values[i]));
+      result.values[i] =
+          from_float<T>(silu_multiply(to_float(gate.values[i]), to_float(up.values[i])));
     store_pack(out + row * size + column, result);
   }
 }
@@ -123,16 +124,25 @@ void CudaOps::add(const Tensor& x, const Tensor& y) {
               x.as<float>(), y.as<const float>(), rows, size, broadcast ? 0 : size);
 }
 
+// Where a product is rounded to 16 bits (gated_linear()), gate_up may be as out is.
 void CudaOps::silu_multiply(const Tensor& out, const Tensor& gate_up) {
   check_table("silu_multiply", "out", out);
   const std::int64_t rows = out.shape[0], size = out.shape[1];
   check_activation("silu_multiply", "out", out, out.shape);
-  check_tensor("silu_multiply", "gate_up", gate_up, DType::kFloat32, {rows, 2 * size});
-  const bool wide = size % 4 == 0 && aligned({out.data, gate_up.data}, 16);
-  with_element_type(out.dtype, [&](auto element) {
-    using T = decltype(element);
-    launch_rows(stream_, wide ? silu_multiply_kernel<T, 4> : silu_multiply_kernel<T, 1>, rows, size,
-                wide ? 4 : 1, out.as<T>(), gate_up.as<const float>(), rows, size);
+  const DType from = gate_up.dtype == out.dtype ? out.dtype : DType::kFloat32;
+  check_tensor("silu_multiply", "gate_up", gate_up, from, {rows, 2 * size});
+  with_element_type(out.dtype, [&]<typename T>(T) {
+    const auto launch_from = [&]<typename From>(From) {
+      constexpr int kWidth = 16 / sizeof(From);
+      const bool wide = size % kWidth == 0 && aligned({out.data, gate_up.data}, 16);
+      launch_rows(stream_,
+                  wide ? silu_multiply_kernel<T, From, kWidth> : silu_multiply_kernel<T, From, 1>,
+                  rows, size, wide ? kWidth : 1, out.as<T>(), gate_up.as<const From>(), rows, size);
+    };
+    if (from == DType::kFloat32)
+      launch_from(float{});
+    else
+      launch_from(T{});
   });
 }
 

@@ -58,6 +58,14 @@ inline int max_shared_bytes() {
   return bytes;
 }
 
+// Whether what runs of `kernel` was compiled with Hopper's instructions: code for older devices
+// runs on newer ones as well.
+inline bool is_for_hopper(const void* kernel) {
+  cudaFuncAttributes attributes{};
+  check_cuda(cudaFuncGetAttributes(&attributes, kernel));
+  return attributes.ptxVersion >= 90;
+}
+
 inline constexpr std::int64_t kMaxGridX = 0x7fffffff;
 inline constexpr std::int64_t kMaxGridYZ = 65535;
 

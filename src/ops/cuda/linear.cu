@@ -137,7 +137,10 @@ struct Group {
   static constexpr int kFeatures = kPanels * kPanelFeatures;
   static constexpr int kSumStride = kRows == 1 ? 1 : kRows + 1;
   static constexpr int kWarpSums = kPanels * kPanel * kSumStride;
-  static constexpr std::size_t kSumBytes = std::size_t{kWarps} * kWarpSums * sizeof(float);
+  // Small ones are kept for two groups, which saves a barrier.
+  static constexpr int kSumBuffers = kRows == 1 ? 2 : 1;
+  static constexpr std::size_t kSumBytes =
+      std::size_t{kSumBuffers} * kWarps * kWarpSums * sizeof(float);
 
   static __device__ int count(const LinearArguments& a) {
     return (a.set_features + (a.larger_sets > 0) + kFeatures - 1) / kFeatures;
@@ -150,7 +153,8 @@ struct Group {
                                 const ResidualExchange& exchange, std::uint32_t number, int group,
                                 const float (&d)[kPanels][kTiles][4], float* sums) {
     const int row_of_lane = share.lane / 4, quarter = share.lane % 4;
-    if (group > 0) __syncthreads();  // the last group's sums were read
+    if (kSumBuffers == 1 && group > 0) __syncthreads();  // the last group's sums were read
+    sums += group % kSumBuffers * (kWarps * kWarpSums);
 #pragma unroll
     for (int panel = 0; panel < kPanels; ++panel)
 #pragma unroll
@@ -481,13 +485,18 @@ void launch_linear(const LinearArguments& arguments, const ResidualExchange& exc
   using OneRow = OneRowKernel<T, kResult, 256, 2>;
   const int rows = arguments.rows;
   const bool large = max_shared_bytes() >= kLargeSharedBytes;
-  const auto launch = rows == 1 && large && can_start_early() ? launch_linear<OneRow>
-                      : rows <= 8  ? large ? launch_linear<RowsKernel<T, kResult, 8, 2, 8>>
-                                           : launch_linear<RowsKernel<T, kResult, 8, 2, 4>>
-                       : rows <= 16 ? large ? launch_linear<RowsKernel<T, kResult, 16, 2, 6>>
-                                            : launch_linear<RowsKernel<T, kResult, 16, 2, 3>>
-                       : large ? launch_linear<RowsKernel<T, kResult, 32, 2, 4>>
-                                   : launch_linear<RowsKernel<T, kResult, 32, 2, 2>>;
+  static thread_local const bool has_one_row =
+      large && is_for_hopper(reinterpret_cast<const void*>(&linear_kernel<OneRow>));
+  auto launch = large ? launch_linear<RowsKernel<T, kResult, 32, 2, 4>>
+                      : launch_linear<RowsKernel<T, kResult, 32, 2, 2>>;
+  if (rows == 1 && has_one_row)
+    launch = launch_linear<OneRow>;
+  else if (rows <= 8)
+    launch = large ? launch_linear<RowsKernel<T, kResult, 8, 2, 8>>
+                   : launch_linear<RowsKernel<T, kResult, 8, 2, 4>>;
+  else if (rows <= 16)
+    launch = large ? launch_linear<RowsKernel<T, kResult, 16, 2, 6>>
+                   : launch_linear<RowsKernel<T, kResult, 16, 2, 3>>;
   launch(arguments, exchange, multiprocessors, stream);
 }
 constexpr std::int64_t kMaxRowsAtOnce = 32;
@@ -559,16 +568,22 @@ void CudaOps::linear(const Tensor& out, const Tensor& x, const Matrix& weight, c
 void CudaOps::gated_linear(const Tensor& out, const Tensor& x, const Matrix& weight,
                            const Tensor* bias, const Tensor& gate_up) {
   const std::int64_t rows = x.num_rows();
-  const bool one_kernel = fits_tensor_cores(weight) && weight.out_features > 0 && rows > 0 &&
-                          (rows <= kMaxDecodeRows || deterministic_);
-  if (!one_kernel) return Ops::gated_linear(out, x, weight, bias, gate_up);
+  if (!fits_tensor_cores(weight) || weight.out_features == 0 || rows == 0)
+    return Ops::gated_linear(out, x, weight, bias, gate_up);
   check(weight.out_features % 2 == 0, "gated_linear: {} rows are no pairs", weight.out_features);
   check_tensor("gated_linear", "x", x, weight.dtype, {rows, weight.in_features});
   check_activation("gated_linear", "out", out, {rows, weight.out_features / 2});
   check(out.dtype == weight.dtype, "gated_linear: out is {}, the weight {}", name_of(out.dtype),
         name_of(weight.dtype));
   if (bias) check_tensor("gated_linear", "bias", *bias, DType::kFloat32, {weight.out_features});
-  canonical_linear<Result::kGated>(out, x, weight, bias);
+  if (rows <= kMaxDecodeRows || deterministic_)
+    return canonical_linear<Result::kGated>(out, x, weight, bias);
+  if (bias) return Ops::gated_linear(out, x, weight, bias, gate_up);
+  // Half the memory to go through, at the precision of what comes out.
+  Tensor rounded = gate_up;
+  rounded.dtype = weight.dtype;
+  matmul_->multiply(rounded, x, weight, stream_);
+  silu_multiply(out, rounded);
 }
 
 // Whether shares are sent as they are computed depends on nothing in which ranks differ.

@@ -92,9 +92,9 @@ void Matmul::multiply(const Tensor& out, const Tensor& x, const Matrix& weight,
   const Layout a =
       make_layout(weight.dtype, weight.in_features, weight.out_features, leading_dimension(weight));
   const Layout b = make_layout(x.dtype, weight.in_features, rows, weight.in_features);
-  const Layout d = make_layout(DType::kFloat32, weight.out_features, rows, weight.out_features);
+  const Layout d = make_layout(out.dtype, weight.out_features, rows, weight.out_features);
 
-  const Key key{rows, weight.out_features, weight.in_features, weight.dtype};
+  const Key key{rows, weight.out_features, weight.in_features, weight.dtype, out.dtype};
   auto found = algorithms_.find(key);
   if (found == algorithms_.end()) {
     cublasLtMatmulPreference_t created = nullptr;

@@ -27,16 +27,16 @@ class Matmul {
   Matmul(const Matmul&) = delete;
   Matmul& operator=(const Matmul&) = delete;
 
-  // out = x * weight^T.  x [rows, in_features] in the weight's dtype, out [rows, out_features]
-  // float32.
+  // out = x * weight^T.  x [rows, in_features] in the weight's dtype, out [rows, out_features] in
+  // float32 or the weight's dtype.
   void multiply(const Tensor& out, const Tensor& x, const Matrix& weight, cudaStream_t stream);
 
  private:
-  using Key = std::tuple<std::int64_t, std::int64_t, std::int64_t, DType>;
+  using Key = std::tuple<std::int64_t, std::int64_t, std::int64_t, DType, DType>;
 
   Buffer workspace_;
   cublasLtHandle_t handle_ = nullptr;
-  std::map<Key, cublasLtMatmulAlgo_t> algorithms_;  // by rows, out_features, in_features, dtype
+  std::map<Key, cublasLtMatmulAlgo_t> algorithms_;  // by rows, out_features, in_features, dtypes
 };
 
 }  // namespace lockstep::cuda
