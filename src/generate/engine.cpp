@@ -1,6 +1,7 @@
 #include "generate/engine.h"
 
 #include <algorithm>
+#include <bit>
 #include <chrono>
 
 #include "comm/thread_comm.h"
@@ -85,7 +86,9 @@ void Engine::run(RankState& state) const {
       const Tensor logits = state.transformer.forward(state.batch, state.cache);
       if (rows > 0) state.sampler.sample(logits, state.batch, input);
     };
-    const std::uint64_t key = static_cast<std::uint64_t>(rows) << 2 |
+    const auto longest = static_cast<std::uint64_t>(state.batch.view().longest);
+    const std::uint64_t key = static_cast<std::uint64_t>(rows) << 8 |
+                              static_cast<std::uint64_t>(std::countr_zero(longest)) << 2 |
                               static_cast<std::uint64_t>(input.any_penalty) << 1 |
                               static_cast<std::uint64_t>(input.any_filter);
     if (decode)

@@ -1,6 +1,7 @@
 #include "model/batch.h"
 
 #include <algorithm>
+#include <bit>
 
 #include "core/check.h"
 #include "model/kv_cache.h"
@@ -42,6 +43,10 @@ void Batch::upload(const StepInput& input) {
     logit_positions.push_back(input.positions[static_cast<std::size_t>(row)]);
   }
   rows_ = static_cast<std::int64_t>(rows);
+  // Doubled now and then only, so that steps stay alike.
+  constexpr std::int32_t kShort = 512;
+  const std::int32_t last = rows == 0 ? 0 : std::ranges::max(input.positions);
+  longest_ = std::bit_ceil(static_cast<std::uint32_t>(std::max(kShort, last + 1)));
   one_row_a_sequence_ = std::ranges::adjacent_find(input.slots) == input.slots.end();
   num_logit_rows_ = static_cast<std::int64_t>(input.logit_rows.size());
   std::vector<std::int32_t> step;
@@ -103,7 +108,8 @@ Tensor Batch::part(std::int64_t begin, std::int64_t count) const {
 }
 
 BatchView Batch::view() const {
-  return {rows_, part(rows_, rows_), part(0, rows_), block_tables_.tensor, one_row_a_sequence_};
+  return {rows_,   part(rows_, rows_), part(0, rows_), block_tables_.tensor, one_row_a_sequence_,
+          longest_};
 }
 
 SamplingView Batch::sampling() const {

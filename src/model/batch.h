@@ -80,6 +80,7 @@ class Batch {
   std::int64_t rows_ = 0;
   std::int64_t num_logit_rows_ = 0;
   bool one_row_a_sequence_ = false;
+  std::int64_t longest_ = 0;
 };
 
 }  // namespace lockstep

@@ -49,6 +49,7 @@ struct BatchView {
   Tensor row_sequence;  // [rows] int32: its sequence's row of block_tables
   Tensor block_tables;  // [sequences, max_blocks] int32: where positions [16i, 16i+16) are kept
   bool one_row_a_sequence = false;  // no sequence has two rows; false where that is not known
+  std::int64_t longest = 0;         // all positions are below it; 0 where that is not known
 };
 
 // One layer's keys and values of one rank: num_blocks blocks of kKvBlockSize positions for each

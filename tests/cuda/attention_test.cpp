@@ -566,6 +566,7 @@ class RotaryAttention : public Attention {
       const Tensor out = poisoned(dtype, out_shape);
       BatchView batch = gpu_batch(cache, rows);
       batch.one_row_a_sequence = one_row_a_sequence;
+      if (one_row_a_sequence) batch.longest = *std::ranges::max_element(lengths);
       gpu().rotary_attention(out, put(qkv, {count, width_of(shape)}), shape, turns,
                              norms ? &q_norm : nullptr, norms ? &k_norm : nullptr, 1e-6f, cache.gpu,
                              batch);

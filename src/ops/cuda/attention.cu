@@ -354,45 +354,48 @@ struct Merged {
   }
 };
 
-// Element d of the row's `head`, from its splits, which other blocks may still be writing.
+// A warp's elements [first, first + 32) of the row's `head`, from its splits, which other blocks
+// may still be writing. A lane takes care of the weights of every 32nd split.
 __device__ void merge_words(const AttentionArguments& a, const RotaryArguments& rotary,
-                            std::int64_t row, int head, int d, int splits, unsigned launch) {
-  constexpr int kAtOnce = 4;  // splits whose words are asked for together
+                            std::int64_t row, int head, int first, int splits, unsigned launch,
+                            int lane) {
+  constexpr int kAtOnce = 8;  // splits whose sums are asked for together
   const std::uint64_t* const words = words_of(a, rotary, row, head);
   const std::int64_t stride = words_of_split(a);
-  std::uint64_t largest[kAtOnce], totals[kAtOnce], sums[kAtOnce];
-  const auto load = [&](int begin) {
-#pragma unroll
-    for (int i = 0; i < kAtOnce; ++i) {
-      if (begin + i >= splits) continue;
-      const std::uint64_t* split = words + (begin + i) * stride;
-      largest[i] = load_numbered(split);
-      totals[i] = load_numbered(split + 1);
-      sums[i] = load_numbered(split + 2 + d);
-    }
-  };
-  load(0);
   Merged merged{-INFINITY};
-#pragma unroll
-  for (int i = 0; i < kAtOnce; ++i)
-    if (i < splits)
-      merged.largest = fmaxf(merged.largest, wait_for(words + i * stride, largest[i], launch));
-#pragma unroll 4
-  for (int split = kAtOnce; split < splits; ++split) {
+  for (int split = lane; split < splits; split += kWarp) {
     const std::uint64_t* word = words + split * stride;
     merged.largest = fmaxf(merged.largest, wait_for(word, load_numbered(word), launch));
   }
-  for (int begin = 0; begin < splits; begin += kAtOnce) {
-    if (begin > 0) load(begin);
 #pragma unroll
-    for (int i = 0; i < kAtOnce; ++i) {
-      if (begin + i >= splits) continue;
-      const std::uint64_t* split = words + (begin + i) * stride;
-      merged.add(wait_for(split, largest[i], launch), wait_for(split + 1, totals[i], launch),
-                 wait_for(split + 2 + d, sums[i], launch));
+  for (int offset = kWarp / 2; offset > 0; offset /= 2)
+    merged.largest = fmaxf(merged.largest, __shfl_xor_sync(kAllLanes, merged.largest, offset));
+
+  const int d = min(first + lane, a.head_dim - 1);
+  for (int begin = 0; begin < splits; begin += kWarp) {
+    float largest = -INFINITY, total = 0.0f;  // of the lane's split
+    if (begin + lane < splits) {
+      const std::uint64_t* word = words + (begin + lane) * stride;
+      const std::uint64_t found = load_numbered(word), found_total = load_numbered(word + 1);
+      largest = wait_for(word, found, launch);
+      total = wait_for(word + 1, found_total, launch);
+    }
+    const int end = min(splits - begin, kWarp);
+    for (int i = 0; i < end; i += kAtOnce) {
+      const std::uint64_t* const sums = words + (begin + i) * stride + 2 + d;
+      std::uint64_t found[kAtOnce];
+#pragma unroll
+      for (int j = 0; j < kAtOnce; ++j)
+        if (i + j < end) found[j] = load_numbered(sums + j * stride);
+#pragma unroll
+      for (int j = 0; j < kAtOnce; ++j)
+        if (i + j < end)
+          merged.add(__shfl_sync(kAllLanes, largest, i + j), __shfl_sync(kAllLanes, total, i + j),
+                     wait_for(sums + j * stride, found[j], launch));
     }
   }
-  store(a.out, a.out_dtype, (row * a.heads + head) * a.head_dim + d, merged.sum / merged.total);
+  if (first + lane < a.head_dim)
+    store(a.out, a.out_dtype, (row * a.heads + head) * a.head_dim + d, merged.sum / merged.total);
 }
 
 // A warp's head of the row's query, as scores need it; zeros if the row has no such head.
@@ -548,14 +551,16 @@ __global__ void __launch_bounds__(kThreads, 2)
     }
   }
 
-  // The last block merges: all others have begun before it, so that it waits for running ones.
-  if (!kRotary || splits == 1 ||
-      static_cast<int>(blockIdx.z) != min(static_cast<int>(gridDim.z), splits) - 1)
-    return;
-  for (int head = begin_head; head < end_head; head += next_heads)
-    for (int i = static_cast<int>(threadIdx.x); i < min(kQueries, end_head - head) * a.head_dim;
-         i += kThreads)
-      merge_words(a, rotary, row, head + i / a.head_dim, i % a.head_dim, splits, shared.launch);
+  if constexpr (kRotary) {
+    // The last block merges: all others have begun before it, so that it waits for running ones.
+    const int last = min(static_cast<int>(gridDim.z), splits) - 1;
+    if (splits == 1 || static_cast<int>(blockIdx.z) != last) return;
+    const int pieces = (a.head_dim + kWarp - 1) / kWarp;  // of a head
+    for (int head = begin_head; head < end_head; head += next_heads)
+      for (int i = warp; i < min(kQueries, end_head - head) * pieces; i += kWarps)
+        merge_words(a, rotary, row, head + i / pieces, i % pieces * kWarp, splits, shared.launch,
+                    lane);
+  }
 }
 
 // Grid: rows, heads; one thread an element of a head. Merges the splits of rows that see several.
@@ -601,8 +606,9 @@ AttentionKernel kernel_of(std::int64_t head_dim, std::int64_t queries) {
 
 // Splits of one row at most.
 std::int64_t max_splits(const AttentionShape& shape, const BatchView& batch) {
-  const std::int64_t splits =
-      std::max<std::int64_t>(1, divide_up(batch.block_tables.shape[1], kWarps));
+  std::int64_t positions = batch.block_tables.shape[1] * kBlock;
+  if (batch.longest > 0) positions = std::min(positions, batch.longest);
+  const std::int64_t splits = std::max<std::int64_t>(1, divide_up(positions, kSplit));
   return shape.window > 0 ? std::min(splits, divide_up(shape.window, kSplit) + 1) : splits;
 }
 
@@ -674,9 +680,7 @@ void CudaOps::launch_attention(const Tensor& out, const Tensor& qkv, const Atten
   arguments.scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
 
   // Where there are few blocks, each has one head: its latency is what counts.
-  const std::int64_t splits_at_once =
-      std::clamp<std::int64_t>(divide_up(kEnoughBlocks, rows_at_once * groups), 1, splits);
-  const bool few = rows * groups * splits_at_once * group_size <= num_multiprocessors_;
+  const bool few = rows * groups * splits * group_size <= num_multiprocessors_;
   const std::int64_t queries = group_size == 1 || (rotary != nullptr && few) ? 1 : 4;
   arguments.parts = rotary != nullptr ? static_cast<int>(divide_up(group_size, queries)) : 1;
   AttentionKernel kernel = nullptr;
@@ -686,10 +690,14 @@ void CudaOps::launch_attention(const Tensor& out, const Tensor& qkv, const Atten
   });
   for (std::int64_t first = 0; first < rows; first += rows_at_once) {
     const std::int64_t count = std::min(rows_at_once, rows - first);
+    // In a decode step all blocks should be there at once, beside the kernels that read weights.
+    const std::int64_t blocks = rotary != nullptr ? num_multiprocessors_ : kEnoughBlocks;
+    const std::int64_t pairs = count * groups * arguments.parts;  // of rows and heads
     arguments.first_row = first;
     launch(stream_, kernel, count, groups * arguments.parts,
-           std::clamp<std::int64_t>(divide_up(kEnoughBlocks, count * groups), 1, splits), kThreads,
-           arguments, rotary != nullptr ? *rotary : RotaryArguments{});
+           std::clamp<std::int64_t>(rotary != nullptr ? blocks / pairs : divide_up(blocks, pairs),
+                                    1, splits),
+           kThreads, arguments, rotary != nullptr ? *rotary : RotaryArguments{});
     if (splits > 1 && rotary == nullptr)
       launch(stream_, merge_kernel, count, heads, 1,
              static_cast<int>(divide_up(head_dim, kWarp) * kWarp), arguments);
