@@ -690,13 +690,14 @@ void CudaOps::launch_attention(const Tensor& out, const Tensor& qkv, const Atten
   });
   for (std::int64_t first = 0; first < rows; first += rows_at_once) {
     const std::int64_t count = std::min(rows_at_once, rows - first);
-    // In a decode step all blocks should be there at once, beside the kernels that read weights.
-    const std::int64_t blocks = rotary != nullptr ? num_multiprocessors_ : kEnoughBlocks;
+    // Where one row is all there is, its blocks should be there at once, beside the kernels that
+    // read weights.
+    const bool alone = rotary != nullptr && rows == 1;
     const std::int64_t pairs = count * groups * arguments.parts;  // of rows and heads
     arguments.first_row = first;
     launch(stream_, kernel, count, groups * arguments.parts,
-           std::clamp<std::int64_t>(rotary != nullptr ? blocks / pairs : divide_up(blocks, pairs),
-                                    1, splits),
+           std::clamp<std::int64_t>(
+               alone ? num_multiprocessors_ / pairs : divide_up(kEnoughBlocks, pairs), 1, splits),
            kThreads, arguments, rotary != nullptr ? *rotary : RotaryArguments{});
     if (splits > 1 && rotary == nullptr)
       launch(stream_, merge_kernel, count, heads, 1,
