@@ -14,7 +14,7 @@ namespace {
 
 // What a rank takes besides tensors. GPUs: workspaces, staging buffers, NCCL and recorded graphs.
 constexpr std::uint64_t kCpuRankBytes = std::uint64_t{24} << 20;
-constexpr std::uint64_t kGpuRankBytes = std::uint64_t{640} << 20;
+constexpr std::uint64_t kGpuRankBytes = std::uint64_t{768} << 20;
 
 // Sizes stop here, so that sums over all ranks cannot overflow: a config may claim 2^40 positions.
 constexpr std::uint64_t kHuge = std::uint64_t{1} << 56;

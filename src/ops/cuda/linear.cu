@@ -22,6 +22,7 @@
 #include "ops/cuda/launch.h"
 #include "ops/cuda/matmul.h"
 #include "ops/cuda/row_queue.h"
+#include "ops/cuda/tensor_core.h"
 
 namespace lockstep::cuda {
 
@@ -60,23 +61,6 @@ struct LinearArguments {
   int larger_sets;
 };
 
-// D += A * B for a 16x16 tile of weights and a 16x8 tile of inputs.
-template <typename T>
-__device__ inline void multiply_tile(float (&d)[4], unsigned a0, unsigned a1, unsigned a2,
-                                     unsigned a3, unsigned b0, unsigned b1) {
-  if constexpr (std::is_same_v<T, BFloat16>) {
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, "
-        "{%8,%9}, {%0,%1,%2,%3};"
-        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-  } else {
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, "
-        "{%8,%9}, {%0,%1,%2,%3};"
-        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-  }
-}
-
 // The canonical tree over `leaves` (a power of two) sums that lie `stride` floats apart.
 __device__ inline float sum_leaves(const float* sums, int leaves, int stride) {
   float values[kWarps];
@@ -94,12 +78,14 @@ __device__ inline float sum_leaves(const float* sums, int leaves, int stride) {
 template <typename T, int kTiles>
 __device__ void multiply_step(float (&d)[kTiles][4], const uint4& upper, const uint4& lower,
                               const uint4 (&inputs)[kTiles]) {
+  const std::uint32_t first[4] = {upper.x, lower.x, upper.y, lower.y};
+  const std::uint32_t second[4] = {upper.z, lower.z, upper.w, lower.w};
 #pragma unroll
   for (int tile = 0; tile < kTiles; ++tile)
-    multiply_tile<T>(d[tile], upper.x, lower.x, upper.y, lower.y, inputs[tile].x, inputs[tile].y);
+    multiply_tile<T>(d[tile], first, inputs[tile].x, inputs[tile].y);
 #pragma unroll
   for (int tile = 0; tile < kTiles; ++tile)
-    multiply_tile<T>(d[tile], upper.z, lower.z, upper.w, lower.w, inputs[tile].z, inputs[tile].w);
+    multiply_tile<T>(d[tile], second, inputs[tile].z, inputs[tile].w);
 }
 
 // One warp's place in the work.
@@ -205,10 +191,9 @@ __device__ std::uint32_t begin_exchange(const ResidualExchange& exchange) {
   return next_exchange(exchange);
 }
 
-// 16 bytes to shared memory on their way past the threads; zeros unless `valid`.
-__device__ inline void copy_async(void* to, const void* from, bool valid) {
-  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(
-                   static_cast<unsigned>(__cvta_generic_to_shared(to))),
+// copy_async() that has the L2 cache fetch the whole line.
+__device__ inline void copy_piece(void* to, const void* from, bool valid) {
+  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(shared_address(to)),
                "l"(from), "r"(valid ? 16 : 0)
                : "memory");
 }
@@ -245,8 +230,8 @@ struct RowsKernel : Group<kMaxRows, kNumPanels, kResult> {
         unsigned char* to = step + panel * (2 * kWarp * 16) + share.lane * 16;
         const bool has_upper = in_leaf && row < share.features;
         const bool has_lower = kGated ? has_upper : in_leaf && row + 8 < share.features;
-        copy_async(to, has_upper ? row_from : weight, has_upper);
-        copy_async(to + kWarp * 16, has_lower ? row_from + lower : weight, has_lower);
+        copy_piece(to, has_upper ? row_from : weight, has_upper);
+        copy_piece(to + kWarp * 16, has_lower ? row_from + lower : weight, has_lower);
       }
     };
     const auto copy_inputs = [&](unsigned char* step, int at) {
@@ -256,7 +241,7 @@ struct RowsKernel : Group<kMaxRows, kNumPanels, kResult> {
       for (int tile = 0; tile < kTiles; ++tile) {
         const int row = tile * kTileRows + row_of_lane;
         const bool valid = in_leaf && row < a.rows;
-        copy_async(to + tile * kWarp * 16, valid ? x + row * a.in_features + at : x, valid);
+        copy_piece(to + tile * kWarp * 16, valid ? x + row * a.in_features + at : x, valid);
       }
     };
     const auto advance = [&] {

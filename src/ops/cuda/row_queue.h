@@ -7,6 +7,8 @@
 
 #include <cstdint>
 
+#include "ops/cuda/tensor_core.h"
+
 namespace lockstep::cuda {
 
 // All lanes of the warp make all calls. A stage is filled by expect() and copies of what was
@@ -16,7 +18,7 @@ class RowQueue {
  public:
   // `barriers`: kDepth, in shared memory.
   __device__ RowQueue(std::uint64_t* barriers, int lane)
-      : barriers_(address(barriers)), lane_(lane) {
+      : barriers_(shared_address(barriers)), lane_(lane) {
 #if __CUDA_ARCH__ >= 900
     if (lane == 0) {
       for (int i = 0; i < kDepth; ++i)
@@ -47,7 +49,7 @@ class RowQueue {
     for (int row = lane_; row < rows; row += 32)
       asm volatile(
           "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
-          "[%0], [%1], %2, [%3], %4;" ::"r"(address(to + row * pitch)),
+          "[%0], [%1], %2, [%3], %4;" ::"r"(shared_address(to + row * pitch)),
           "l"(from(row)), "r"(bytes), "r"(barrier(stage)), "l"(policy_)
           : "memory");
 #endif
@@ -68,9 +70,6 @@ class RowQueue {
   }
 
  private:
-  static __device__ unsigned address(const void* shared) {
-    return static_cast<unsigned>(__cvta_generic_to_shared(shared));
-  }
   __device__ unsigned barrier(int stage) const { return barriers_ + stage * 8; }
 
   unsigned barriers_;
