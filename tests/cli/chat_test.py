@@ -200,6 +200,7 @@ class TerminalTest(ChatTest):
             self.assertIn("2 messages", terminal.ask("/stats"))
             terminal.type("\x03")
             terminal.expect("Ctrl-C again")
+            terminal.expect(PROMPT)  # from here on it is a key, and not a signal
             self.assertEqual(terminal.leave("\x03"), 0)
 
     def test_a_conversation_that_outgrows_the_context(self):
