@@ -367,16 +367,30 @@ Plot decode_plot(const std::vector<Result>& results, const BenchOptions& options
   return plot;
 }
 
-// What the prompts of the first batch size take without --deterministic, where that is asked for; 0
-// where it makes no difference.
+// What the prompts of the first batch size take without --deterministic.
 double measure_free_prefill(const BenchOptions& options, const GeneratorOptions& planned, int tp) {
-  if (!options.model.deterministic) return 0;
   BenchOptions free = options;
   free.model.deterministic = false;
   free.new_tokens = 2;
   const Model model = load(free.model, tp, true, &planned);
-  if (model.mesh().devices().front().type != DeviceType::kCuda) return 0;
   return measure(free, model, free.batch.front(), 0).prefill.median;
+}
+
+// All batch sizes on `tp` ranks; returns the weights' dtype.
+std::string measure_batches(const BenchOptions& options, const GeneratorOptions& planned, int tp,
+                            std::vector<Result>& results) {
+  const Model model = load(options.model, tp, true, &planned);
+  check(options.prompt + options.new_tokens <= model.max_length(),
+        "{} prompt and {} new tokens: the model has {} positions", options.prompt,
+        options.new_tokens, model.max_length());
+  const double floor_ms = measure_floor(*model.impl());
+  for (int batch : options.batch) {
+    results.push_back(measure(options, model, batch, floor_ms));
+    if (!options.table()) continue;
+    if (results.size() == 1) print_header();
+    print_row(results.back(), options);
+  }
+  return std::string(name_of(model.dtype()));
 }
 
 // What --deterministic costs.
@@ -402,20 +416,11 @@ int run_bench(const BenchOptions& options) {
   std::vector<Result> results;
   std::string dtype;
   for (int tp : options.tp) {
-    const double free_prefill_ms = measure_free_prefill(options, planned, tp);
-    const Model model = load(options.model, tp, true, &planned);
-    dtype = name_of(model.dtype());
-    check(options.prompt + options.new_tokens <= model.max_length(),
-          "{} prompt and {} new tokens: the model has {} positions", options.prompt,
-          options.new_tokens, model.max_length());
-    const double floor_ms = measure_floor(*model.impl());
-    for (int batch : options.batch) {
-      results.push_back(measure(options, model, batch, floor_ms));
-      if (batch == options.batch.front()) results.back().free_prefill_ms = free_prefill_ms;
-      if (!options.table()) continue;
-      if (results.size() == 1) print_header();
-      print_row(results.back(), options);
-    }
+    const std::size_t first = results.size();
+    dtype = measure_batches(options, planned, tp, results);
+    // It makes no difference on the CPU.
+    if (options.model.deterministic && results[first].mesh.starts_with("cuda"))
+      results[first].free_prefill_ms = measure_free_prefill(options, planned, tp);
   }
   if (options.table()) print_cost_of_bits(results);
   if (options.json) print_json(results, options, dtype);
