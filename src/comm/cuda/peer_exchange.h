@@ -16,15 +16,8 @@
 
 namespace lockstep::cuda {
 
-// 64 bits of payload travel as one 16-byte store: half, exchange number, half, exchange number.
-// Halves of a vector store may arrive apart, but never a value without the number beside it.
-__device__ inline void store_payload(std::uint64_t* address, uint2 payload,
-                                     std::uint32_t exchange) {
-  asm volatile("st.relaxed.sys.global.v4.u32 [%0], {%1, %2, %3, %2};" ::"l"(address),
-               "r"(payload.x), "r"(exchange), "r"(payload.y)
-               : "memory");
-}
-
+// 64 bits of payload are 16 bytes: half, exchange number, half, exchange number. Halves may arrive
+// apart, but never a value without the number beside it.
 __device__ inline uint4 load_payload(const std::uint64_t* address) {
   uint4 value;
   asm volatile("ld.relaxed.sys.global.v4.u32 {%0, %1, %2, %3}, [%4];"
@@ -73,53 +66,15 @@ struct FloatSum {  // two neighbouring float32
   }
 };
 
-// Where `sender`'s payload `index` of an exchange arrives at `receiver`.
-__device__ inline std::uint64_t* peer_slot(const PeerGroup& group, int receiver, int sender,
-                                           std::int64_t index, std::uint32_t exchange) {
-  const std::int64_t buffer = (exchange % 2) * group.world_size;
-  return group.received[receiver] + (buffer + sender) * kPeerElements + 2 * index;
-}
-
-__device__ inline void send_to_peers(const PeerGroup& group, std::int64_t index, uint2 payload,
-                                     std::uint32_t exchange) {
-  for (int step = 1; step < group.world_size; ++step) {
-    const int peer = (group.rank + step) % group.world_size;
-    store_payload(peer_slot(group, peer, group.rank, index, exchange), payload, exchange);
-  }
-}
-
-// This rank's kCount payloads from `index` on become those of all ranks, reduced in the tree of
-// comm.h: pairs, pairs of pairs, and so on. kPeers: at least the world size. False: aborted.
-template <typename Op, int kPeers, int kCount>
-__device__ inline bool reduce_with_peers(const PeerGroup& group, std::int64_t index,
-                                         uint2 (&payloads)[kCount], std::uint32_t exchange) {
-  uint4 found[kPeers][kCount];  // all asked for at once
+// values[0] becomes the values of all ranks, reduced in the tree of comm.h: pairs, pairs of pairs,
+// and so on. kPeers: at least the world size.
+template <typename Op, int kPeers>
+__device__ inline void reduce_in_tree(uint2 (&values)[kPeers], int world_size) {
 #pragma unroll
-  for (int sender = 0; sender < kPeers; ++sender)
-    if (sender < group.world_size && sender != group.rank)
+  for (int width = 1; width < kPeers; width *= 2)
 #pragma unroll
-      for (int i = 0; i < kCount; ++i)
-        found[sender][i] = load_payload(peer_slot(group, group.rank, sender, index + i, exchange));
-  bool complete = true;
-#pragma unroll
-  for (int i = 0; i < kCount; ++i) {
-    uint2 values[kPeers];
-#pragma unroll
-    for (int sender = 0; sender < kPeers; ++sender) {
-      values[sender] = payloads[i];
-      if (sender < group.world_size && sender != group.rank)
-        complete = receive(group, peer_slot(group, group.rank, sender, index + i, exchange),
-                           found[sender][i], exchange, sender, values[sender]) &&
-                   complete;
-    }
-#pragma unroll
-    for (int width = 1; width < kPeers; width *= 2)
-#pragma unroll
-      for (int r = 0; r + width < kPeers; r += 2 * width)
-        if (r + width < group.world_size) values[r] = Op::reduce(values[r], values[r + width]);
-    payloads[i] = values[0];
-  }
-  return complete;
+    for (int r = 0; r + width < kPeers; r += 2 * width)
+      if (r + width < world_size) values[r] = Op::reduce(values[r], values[r + width]);
 }
 
 // For the kernels that send to an exchange of rows: its number. Called by all threads when the
@@ -208,12 +163,7 @@ __device__ inline bool receive_sums(const PeerGroup& group, const std::int64_t (
 #pragma unroll
         for (int sender = 0; sender < kPeers; ++sender)
           values[sender] = {found[n][half][sender].x, found[n][half][sender].z};
-#pragma unroll
-        for (int width = 1; width < kPeers; width *= 2)
-#pragma unroll
-          for (int r = 0; r + width < kPeers; r += 2 * width)
-            if (r + width < exchange.world_size)
-              values[r] = FloatSum::reduce(values[r], values[r + width]);
+        reduce_in_tree<FloatSum>(values, exchange.world_size);
         sums[begin + n][2 * half] = __uint_as_float(values[0].x);
         sums[begin + n][2 * half + 1] = __uint_as_float(values[0].y);
       }

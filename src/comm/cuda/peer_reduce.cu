@@ -19,6 +19,56 @@ struct Int64Max {
   }
 };
 
+__device__ inline void store_payload(std::uint64_t* address, uint2 payload,
+                                     std::uint32_t exchange) {
+  asm volatile("st.relaxed.sys.global.v4.u32 [%0], {%1, %2, %3, %2};" ::"l"(address),
+               "r"(payload.x), "r"(exchange), "r"(payload.y)
+               : "memory");
+}
+
+// Where `sender`'s payload `index` of an exchange arrives at `receiver`.
+__device__ inline std::uint64_t* peer_slot(const PeerGroup& group, int receiver, int sender,
+                                           std::int64_t index, std::uint32_t exchange) {
+  const std::int64_t buffer = (exchange % 2) * group.world_size;
+  return group.received[receiver] + (buffer + sender) * kPeerElements + 2 * index;
+}
+
+__device__ inline void send_to_peers(const PeerGroup& group, std::int64_t index, uint2 payload,
+                                     std::uint32_t exchange) {
+  for (int step = 1; step < group.world_size; ++step) {
+    const int peer = (group.rank + step) % group.world_size;
+    store_payload(peer_slot(group, peer, group.rank, index, exchange), payload, exchange);
+  }
+}
+
+// This rank's payload `index` becomes that of all ranks, reduced. False: aborted.
+template <typename Op>
+__device__ inline bool reduce_with_peers(const PeerGroup& group, std::int64_t index, uint2& payload,
+                                         std::uint32_t exchange) {
+  const auto slot = [&](int sender) {
+    return peer_slot(group, group.rank, sender, index, exchange);
+  };
+  const auto is_peer = [&](int sender) {
+    return sender < group.world_size && sender != group.rank;
+  };
+  uint4 found[kMaxPeers];  // all asked for at once
+#pragma unroll
+  for (int sender = 0; sender < kMaxPeers; ++sender)
+    if (is_peer(sender)) found[sender] = load_payload(slot(sender));
+  bool complete = true;
+  uint2 values[kMaxPeers];
+#pragma unroll
+  for (int sender = 0; sender < kMaxPeers; ++sender) {
+    values[sender] = payload;
+    if (is_peer(sender))
+      complete =
+          receive(group, slot(sender), found[sender], exchange, sender, values[sender]) && complete;
+  }
+  reduce_in_tree<Op>(values, group.world_size);
+  payload = values[0];
+  return complete;
+}
+
 // Every thread exchanges one payload with its counterparts on all ranks; a block is a unit.
 template <typename Op>
 __global__ __launch_bounds__(kThreads) void peer_all_reduce_kernel(
@@ -32,11 +82,11 @@ __global__ __launch_bounds__(kThreads) void peer_all_reduce_kernel(
 #pragma unroll
     for (int i = 0; i < Op::kPerPayload; ++i)
       if (first + i < count) mine[i] = data[first + i];
-    uint2 payload[1];
-    memcpy(payload, mine, sizeof payload);
-    send_to_peers(group, index, payload[0], exchange);
-    const bool complete = reduce_with_peers<Op, kMaxPeers>(group, index, payload, exchange);
-    memcpy(mine, payload, sizeof payload);
+    uint2 payload;
+    memcpy(&payload, mine, sizeof payload);
+    send_to_peers(group, index, payload, exchange);
+    const bool complete = reduce_with_peers<Op>(group, index, payload, exchange);
+    memcpy(mine, &payload, sizeof payload);
 #pragma unroll
     for (int i = 0; i < Op::kPerPayload; ++i)
       if (complete && first + i < count) data[first + i] = mine[i];

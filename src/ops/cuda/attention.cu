@@ -20,23 +20,19 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "ops/cuda/attention_split.h"
 #include "ops/cuda/cache.h"
 #include "ops/cuda/cuda_ops.h"
 #include "ops/cuda/element.h"
 #include "ops/cuda/launch.h"
+#include "ops/cuda/numbered.h"
 #include "ops/cuda/prompt_attention.h"
 #include "ops/cuda/rotary.h"
 
 namespace lockstep::cuda {
 namespace {
 
-constexpr int kWarps = 8;
-constexpr int kThreads = kWarps * kWarp;
-constexpr int kBlock = static_cast<int>(kKvBlockSize);
-constexpr int kSplit = kWarps * kBlock;
 constexpr int kMaxHeadDim = 256;
-// Steps of no more rows never take prompt_attention(), whose bits differ.
-constexpr std::int64_t kMaxDecodeRows = 64;
 // Blocks that a launch should have at least, if there are as many splits.
 constexpr std::int64_t kEnoughBlocks = 2048;
 
@@ -77,230 +73,6 @@ __device__ Visible visible(const AttentionArguments& a, int position) {
   return {begin, position + 1, begin / kSplit, position / kSplit};
 }
 
-// The elements of type T in some words.
-template <typename T, int kWords>
-__device__ void unpack(const Pack<std::uint32_t, kWords>& words, float* elements) {
-#pragma unroll
-  for (int i = 0; i < kWords; ++i) {
-    const std::uint32_t word = words.values[i];
-    if constexpr (std::is_same_v<T, float>) {
-      elements[i] = __uint_as_float(word);
-    } else if constexpr (std::is_same_v<T, BFloat16>) {
-      elements[2 * i] = __uint_as_float(word << 16);
-      elements[2 * i + 1] = __uint_as_float(word & 0xffff0000u);
-    } else {
-      elements[2 * i] = to_float(__ushort_as_half(static_cast<unsigned short>(word)));
-      elements[2 * i + 1] = to_float(__ushort_as_half(static_cast<unsigned short>(word >> 16)));
-    }
-  }
-}
-
-// How a warp reads the 16 keys (or values) of a block of the cache: kLanes lanes hold one of them
-// in kChunks loads of kWidth elements each.
-template <typename T, int kWidth, int kLanes, int kChunks>
-struct Layout {
-  using Element = T;
-  // Words, not elements: they are unpacked when they are used.
-  static constexpr int kWords = kWidth * static_cast<int>(sizeof(T)) / 4;
-  using Load = Pack<std::uint32_t, kWords>;
-  static constexpr int kKeysAtOnce = kWarp / kLanes;
-  static constexpr int kSteps = kBlock / kKeysAtOnce;
-  static constexpr int kHeadDim = kWidth * kLanes * kChunks;  // padded
-  static constexpr int kElements = kWidth * kChunks;          // of a head, in one lane
-  // Whether all that a warp reads is asked for at once, or each piece when it is used.
-  static constexpr bool kAtOnce = kSteps * kChunks * kWords <= 32;
-  static constexpr int kUnroll = kAtOnce ? kSteps : 4;  // of loops over steps
-
-  // Which element of a head a lane's element e is.
-  __device__ static int place(int e, int lane) {
-    return (e / kWidth * kLanes + lane % kLanes) * kWidth + e % kWidth;
-  }
-
-  // The warp's part of the keys or values.
-  struct Block {
-    const T* data;  // null: no such block
-    int first;      // the visible ones of its positions
-    int last;
-    int newest;  // one that is not in the cache yet, or -1
-    int head_dim;
-
-    __device__ bool sees(int position) const { return position >= first && position <= last; }
-
-    __device__ Load load(int step, int chunk, int lane) const {
-      const int position = step * kKeysAtOnce + lane / kLanes;
-      const int d = place(chunk * kWidth, lane);
-      if (sees(position) && position != newest && d < head_dim)
-        return *reinterpret_cast<const Load*>(data + position * head_dim + d);
-      return Load{};
-    }
-  };
-
-  // A block's loads, early or late.
-  struct Reader {
-    Block block;
-    Load loads[kAtOnce ? kSteps : 1][kChunks];
-
-    __device__ Reader(const Block& from, int lane) : block(from) {
-      if constexpr (kAtOnce) {
-#pragma unroll
-        for (int step = 0; step < kSteps; ++step)
-#pragma unroll
-          for (int chunk = 0; chunk < kChunks; ++chunk)
-            loads[step][chunk] = block.load(step, chunk, lane);
-      }
-    }
-
-    // Puts in the newest position's key or value.
-    __device__ void complete(const T* newest, int lane) {
-#pragma unroll
-      for (int step = 0; step < kSteps; ++step) {
-        if (step * kKeysAtOnce + lane / kLanes != block.newest) continue;
-#pragma unroll
-        for (int chunk = 0; chunk < kChunks; ++chunk)
-          loads[step][chunk] = *reinterpret_cast<const Load*>(newest + place(chunk * kWidth, lane));
-      }
-    }
-
-    __device__ void read(int step, int lane, float (&elements)[kElements]) const {
-#pragma unroll
-      for (int chunk = 0; chunk < kChunks; ++chunk) {
-        Load load;
-        if constexpr (kAtOnce)
-          load = loads[step][chunk];
-        else
-          load = block.load(step, chunk, lane);
-        unpack<T>(load, elements + chunk * kWidth);
-      }
-    }
-  };
-};
-
-// A block's shared memory: up to kQueries queries at a time.
-template <typename L, int kQueries>
-struct Shared {
-  alignas(16) float queries[kQueries][L::kHeadDim];
-  alignas(16) float sums[kWarps][kQueries][L::kHeadDim];  // of weighted values
-  float weights[kWarps][kQueries][kBlock];                // first the scores
-  float largest[kWarps][kQueries];
-  float totals[kWarps][kQueries];  // of weights
-  // The row's own, with zeros behind its end.
-  alignas(16) typename L::Element key[L::kHeadDim];
-  alignas(16) typename L::Element value[L::kHeadDim];
-  unsigned launch;  // its number
-};
-
-template <typename L, int kQueries>
-__device__ float largest_score(const Shared<L, kQueries>& shared, int query) {
-  float largest = shared.largest[0][query];
-#pragma unroll
-  for (int warp = 1; warp < kWarps; ++warp) largest = fmaxf(largest, shared.largest[warp][query]);
-  return largest;
-}
-
-// The scores of the warp's positions, -infinity for those out of sight, and the largest of each
-// query.
-template <typename L, int kQueries>
-__device__ void score(Shared<L, kQueries>& shared, const typename L::Reader& keys, int warp,
-                      int lane) {
-  constexpr int kElements = L::kElements, kLanes = kWarp / L::kKeysAtOnce;
-  float queries[kQueries][kElements];
-#pragma unroll
-  for (int query = 0; query < kQueries; ++query)
-#pragma unroll
-    for (int e = 0; e < kElements; ++e)
-      queries[query][e] = shared.queries[query][L::place(e, lane)];
-  float largest[kQueries];
-#pragma unroll
-  for (int query = 0; query < kQueries; ++query) largest[query] = -INFINITY;
-#pragma unroll(L::kUnroll)
-  for (int step = 0; step < L::kSteps; ++step) {
-    float key[kElements];
-    keys.read(step, lane, key);
-    const int position = step * L::kKeysAtOnce + lane / kLanes;
-    const bool sees = keys.block.sees(position);
-#pragma unroll
-    for (int query = 0; query < kQueries; ++query) {
-      float dot = 0.0f;
-#pragma unroll
-      for (int e = 0; e < kElements; ++e) dot = fmaf(queries[query][e], key[e], dot);
-      dot = warp_sum<kLanes>(dot);
-      const float value = sees ? dot : -INFINITY;
-      largest[query] = fmaxf(largest[query], value);
-      if (lane % kLanes == 0) shared.weights[warp][query][position] = value;
-    }
-  }
-#pragma unroll
-  for (int query = 0; query < kQueries; ++query) {
-#pragma unroll
-    for (int offset = kWarp / 2; offset >= kLanes; offset /= 2)
-      largest[query] = fmaxf(largest[query], __shfl_xor_sync(kAllLanes, largest[query], offset));
-    if (lane == 0) shared.largest[warp][query] = largest[query];
-  }
-}
-
-// The warp's scores become weights, exp(score - the split's largest), and their totals.
-template <typename L, int kQueries>
-__device__ void soften(Shared<L, kQueries>& shared, int warp, int lane) {
-#pragma unroll
-  for (int first = 0; first < kQueries * kBlock; first += kWarp) {
-    const int query = (first + lane) / kBlock, position = (first + lane) % kBlock;
-    float weight = 0.0f;
-    if (query < kQueries) {
-      float& value = shared.weights[warp][query][position];
-      if (value != -INFINITY) weight = expf(value - largest_score(shared, query));
-      value = weight;
-    }
-    weight = warp_sum<kBlock>(weight);
-    if (query < kQueries && position == 0) shared.totals[warp][query] = weight;
-  }
-  __syncwarp();
-}
-
-// The warp's weighted sum of values.
-template <typename L, int kQueries>
-__device__ void add_values(Shared<L, kQueries>& shared, const typename L::Reader& values, int warp,
-                           int lane) {
-  constexpr int kElements = L::kElements, kLanes = kWarp / L::kKeysAtOnce;
-  float sums[kQueries][kElements] = {};
-#pragma unroll(L::kUnroll)
-  for (int step = 0; step < L::kSteps; ++step) {
-    float value[kElements];
-    values.read(step, lane, value);
-    const int position = step * L::kKeysAtOnce + lane / kLanes;
-#pragma unroll
-    for (int query = 0; query < kQueries; ++query) {
-      const float weight = shared.weights[warp][query][position];
-#pragma unroll
-      for (int e = 0; e < kElements; ++e) sums[query][e] = fmaf(weight, value[e], sums[query][e]);
-    }
-  }
-#pragma unroll
-  for (int query = 0; query < kQueries; ++query)
-#pragma unroll
-    for (int e = 0; e < kElements; ++e) {
-      float& sum = sums[query][e];
-#pragma unroll
-      for (int offset = kWarp / 2; offset >= kLanes; offset /= 2)
-        sum = __fadd_rn(sum, __shfl_xor_sync(kAllLanes, sum, offset));
-      if (lane < kLanes) shared.sums[warp][query][L::place(e, lane)] = sum;
-    }
-}
-
-// Partial results of a launch that merges itself are words of a float and the launch's number.
-__device__ inline std::uint64_t numbered(float value, unsigned launch) {
-  return std::uint64_t{launch} << 32 | __float_as_uint(value);
-}
-__device__ inline std::uint64_t load_numbered(const std::uint64_t* word) {
-  std::uint64_t value;
-  asm volatile("ld.relaxed.gpu.global.u64 %0, [%1];" : "=l"(value) : "l"(word) : "memory");
-  return value;
-}
-// Of what was found there a moment ago.
-__device__ inline float wait_for(const std::uint64_t* word, std::uint64_t found, unsigned launch) {
-  while (static_cast<unsigned>(found >> 32) != launch) found = load_numbered(word);
-  return __uint_as_float(static_cast<unsigned>(found));
-}
-
 // A split's words: its largest score, its sum of weights, and [head_dim] weighted sums.
 __device__ inline std::int64_t words_of_split(const AttentionArguments& a) {
   return a.head_dim + 2;
@@ -331,9 +103,9 @@ __device__ void write_split(const AttentionArguments& a, const RotaryArguments& 
       store(a.out, a.out_dtype, (row * a.heads + head + query) * a.head_dim + d, sum / total);
     } else if constexpr (kRotary) {
       std::uint64_t* words = words_of(a, rotary, row, head + query) + place * words_of_split(a);
-      __stcg(words + 2 + d, numbered(sum, shared.launch));
+      store_numbered(words + 2 + d, sum, shared.launch);
       if (d < 2)
-        __stcg(words + d, numbered(d == 0 ? largest_score(shared, query) : total, shared.launch));
+        store_numbered(words + d, d == 0 ? largest_score(shared, query) : total, shared.launch);
     } else {
       const std::int64_t index =
           ((row - a.first_row) * a.heads + head + query) * a.max_splits + place;
@@ -645,6 +417,7 @@ void CudaOps::launch_attention(const Tensor& out, const Tensor& qkv, const Atten
   check(aligned({cache.keys.data, cache.values.data}, 16), "{}: the cache must be aligned to 16",
         op);
   if (heads == 0 || rows == 0) return;
+  // Steps of fewer rows never take it: its bits differ.
   if (rows > kMaxDecodeRows && !batch.one_row_a_sequence && !deterministic_ &&
       prompt_attention(out, qkv, shape, cache, batch, num_multiprocessors_, stream_))
     return;

@@ -6,10 +6,12 @@
 
 namespace lockstep::cuda {
 
-// Bytes of CudaOps::attention_scratch_ and attention_words_, whatever the model and the batch: rows
-// whose partial results do not fit together are worked on one group after the other, which changes
-// no bit of a result.
+// Bytes of CudaOps::attention_scratch_ and of attention_words_, whatever the model and the batch.
+// Rows whose partial results do not fit the scratch are worked on one group after the other; a step
+// of one token a sequence that does not fit the words goes by way of the scratch. Neither changes a
+// bit of a result.
 inline constexpr std::size_t kAttentionScratchBytes = std::size_t{64} << 20;
+
 // What a step of one token a sequence needs besides.
 struct RotaryArguments {
   const float* inverse_frequencies;

@@ -24,6 +24,10 @@ namespace lockstep::cuda {
 struct RotaryArguments;
 enum class Result;  // of linear()
 
+// Rows of a step up to which everything has the same bits in every step and at every world size,
+// deterministic or not.
+inline constexpr std::int64_t kMaxDecodeRows = 64;
+
 class CudaOps final : public Ops {
  public:
   // Makes `device` the calling thread's device, for good. deterministic: linear() and

@@ -41,7 +41,6 @@ constexpr int kPanel = 16;       // weight rows of one tensor-core tile
 constexpr int kTileRows = 8;     // input rows of one tensor-core tile
 constexpr int kStep = 32;        // columns that a warp multiplies at a time: two tiles' worth
 constexpr int kMinFeatures = 8;  // of a set
-constexpr int kMaxDecodeRows = 64;
 constexpr int kLargeSharedBytes = 200 << 10;  // of a device that can have large queues
 
 struct LinearArguments {
