@@ -131,6 +131,15 @@ __device__ inline bool receive_sums(const PeerGroup& group, const std::int64_t (
 #pragma unroll
   for (int begin = 0; begin < kSteps; begin += kTogether) {
     uint4 found[kTogether][2][kPeers];
+    const auto is_there = [&](const uint4& payload) {
+      return payload.y == number && payload.w == number;
+    };
+#pragma unroll
+    for (int n = 0; n < kTogether; ++n)
+#pragma unroll
+      for (int half = 0; half < 2; ++half)
+#pragma unroll
+        for (int sender = 0; sender < kPeers; ++sender) found[n][half][sender].y = number - 1;
     std::uint64_t deadline = 0;
     for (std::uint32_t polls = 1;; ++polls) {
 #pragma unroll
@@ -139,7 +148,8 @@ __device__ inline bool receive_sums(const PeerGroup& group, const std::int64_t (
         for (int half = 0; half < 2; ++half)
 #pragma unroll
           for (int sender = 0; sender < kPeers; ++sender)
-            if (sender < exchange.world_size && indices[begin + n] >= 0)
+            if (sender < exchange.world_size && indices[begin + n] >= 0 &&
+                !is_there(found[n][half][sender]))
               found[n][half][sender] = load_payload(slot(sender, indices[begin + n] + 2 * half));
       int missing = -1;
 #pragma unroll
@@ -149,7 +159,7 @@ __device__ inline bool receive_sums(const PeerGroup& group, const std::int64_t (
 #pragma unroll
           for (int sender = 0; sender < kPeers; ++sender)
             if (sender < exchange.world_size && indices[begin + n] >= 0 &&
-                (found[n][half][sender].y != number || found[n][half][sender].w != number))
+                !is_there(found[n][half][sender]))
               missing = sender;
       if (missing < 0) break;
       if (polls % kPollsBetweenChecks == 0 && !may_wait(group, missing, deadline)) return false;

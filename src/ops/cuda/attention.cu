@@ -134,37 +134,43 @@ __device__ void merge_words(const AttentionArguments& a, const RotaryArguments& 
   constexpr int kAtOnce = 8;  // splits whose sums are asked for together
   const std::uint64_t* const words = words_of(a, rotary, row, head);
   const std::int64_t stride = words_of_split(a);
-  Merged merged{-INFINITY};
-  for (int split = lane; split < splits; split += kWarp) {
-    const std::uint64_t* word = words + split * stride;
-    merged.largest = fmaxf(merged.largest, wait_for(word, load_numbered(word), launch));
+  const int d = min(first + lane, a.head_dim - 1);
+  // The lane's split's largest score and sum of weights, and the first splits' sums.
+  float values[2 + kAtOnce];
+  wait_for(values, 2 + min(splits, kAtOnce), launch, [&](int i) {
+    return i < 2 ? words + min(lane, splits - 1) * stride + i : words + (i - 2) * stride + 2 + d;
+  });
+  Merged merged{values[0]};
+  for (int split = lane + kWarp; split < splits; split += kWarp) {
+    float largest[1];
+    wait_for(largest, 1, launch, [&](int) { return words + split * stride; });
+    merged.largest = fmaxf(merged.largest, largest[0]);
   }
 #pragma unroll
   for (int offset = kWarp / 2; offset > 0; offset /= 2)
     merged.largest = fmaxf(merged.largest, __shfl_xor_sync(kAllLanes, merged.largest, offset));
 
-  const int d = min(first + lane, a.head_dim - 1);
-  for (int begin = 0; begin < splits; begin += kWarp) {
-    float largest = -INFINITY, total = 0.0f;  // of the lane's split
-    if (begin + lane < splits) {
-      const std::uint64_t* word = words + (begin + lane) * stride;
-      const std::uint64_t found = load_numbered(word), found_total = load_numbered(word + 1);
-      largest = wait_for(word, found, launch);
-      total = wait_for(word + 1, found_total, launch);
+  for (int begin = 0; begin < splits; begin += kAtOnce) {
+    if (begin > 0 && begin % kWarp == 0) {
+      float both[2];
+      wait_for(both, 2, launch,
+               [&](int i) { return words + min(begin + lane, splits - 1) * stride + i; });
+      values[0] = both[0];
+      values[1] = both[1];
     }
-    const int end = min(splits - begin, kWarp);
-    for (int i = 0; i < end; i += kAtOnce) {
-      const std::uint64_t* const sums = words + (begin + i) * stride + 2 + d;
-      std::uint64_t found[kAtOnce];
+    float sums[kAtOnce];
+    if (begin > 0) {
+      wait_for(sums, splits - begin, launch,
+               [&](int i) { return words + (begin + i) * stride + 2 + d; });
+    } else {
 #pragma unroll
-      for (int j = 0; j < kAtOnce; ++j)
-        if (i + j < end) found[j] = load_numbered(sums + j * stride);
-#pragma unroll
-      for (int j = 0; j < kAtOnce; ++j)
-        if (i + j < end)
-          merged.add(__shfl_sync(kAllLanes, largest, i + j), __shfl_sync(kAllLanes, total, i + j),
-                     wait_for(sums + j * stride, found[j], launch));
+      for (int i = 0; i < kAtOnce; ++i) sums[i] = values[2 + i];
     }
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i)
+      if (begin + i < splits)
+        merged.add(__shfl_sync(kAllLanes, values[0], (begin + i) % kWarp),
+                   __shfl_sync(kAllLanes, values[1], (begin + i) % kWarp), sums[i]);
   }
   if (first + lane < a.head_dim)
     store(a.out, a.out_dtype, (row * a.heads + head) * a.head_dim + d, merged.sum / merged.total);

@@ -19,10 +19,23 @@ __device__ inline std::uint64_t load_numbered(const std::uint64_t* word) {
   return value;
 }
 
-// The word's value, where `found` was there a moment ago.
-__device__ inline float wait_for(const std::uint64_t* word, std::uint64_t found, unsigned number) {
-  while (static_cast<unsigned>(found >> 32) != number) found = load_numbered(word);
-  return __uint_as_float(static_cast<unsigned>(found));
+// values[i] is what word(i) has, for every i < count, once they all have the number. They are asked
+// for together, and those that are missing again: one after the other would be as many ways to
+// memory.
+template <int kCount, typename Word>
+__device__ inline void wait_for(float (&values)[kCount], int count, unsigned number, Word&& word) {
+  std::uint64_t found[kCount];
+  for (unsigned missing = (1u << min(count, kCount)) - 1; missing != 0;) {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i)
+      if (missing >> i & 1) found[i] = load_numbered(word(i));
+#pragma unroll
+    for (int i = 0; i < kCount; ++i)
+      if ((missing >> i & 1) && found[i] >> 32 == number) {
+        values[i] = __uint_as_float(static_cast<unsigned>(found[i]));
+        missing &= ~(1u << i);
+      }
+  }
 }
 
 }  // namespace lockstep::cuda
