@@ -8,7 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <unordered_set>
+#include <unordered_map>
 #include <utility>
 
 #include "ops/cuda/cuda_check.h"
@@ -69,12 +69,15 @@ inline bool is_for_hopper(const void* kernel) {
 inline constexpr std::int64_t kMaxGridX = 0x7fffffff;
 inline constexpr std::int64_t kMaxGridYZ = 65535;
 
-// Lets a kernel have its shared memory, the same amount at each launch. All kernels ask for the
+// Lets a kernel have its shared memory. All kernels ask for the
 // same division between shared memory and L1 cache: kernels that differ there cannot be on a
 // multiprocessor at the same time.
 inline void prepare(const void* kernel, std::size_t shared_bytes) {
-  static thread_local std::unordered_set<const void*> prepared;  // a rank's thread keeps its device
-  if (!prepared.insert(kernel).second) return;
+  // How much it may have. A rank's thread keeps its device.
+  static thread_local std::unordered_map<const void*, std::size_t> prepared;
+  const auto [entry, first] = prepared.try_emplace(kernel, shared_bytes);
+  if (!first && entry->second >= shared_bytes) return;
+  entry->second = shared_bytes;
   check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
                                   cudaSharedmemCarveoutMaxShared));
   check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,

@@ -3,192 +3,25 @@
 // size.
 //
 // A step of few rows takes as long as reading the weights does, so everything here is about asking
-// for them early. The features are dealt out to sets of warps, as evenly as possible, once for the
-// whole kernel; a set works through its share in groups of panels, each warp on its leaf. Each
-// warp has a queue of steps in shared memory, which does not stop between groups and is filled
-// before the kernels before this one are done: that is when the memory would be idle.
-//
-// A lane's 16 bytes of a weight row are eight neighbouring columns; it uses them as its share of
-// two tensor-core tiles, and reads the inputs at the same columns: which column meets which slot of
-// the instruction is the same for both operands. The order of a leaf's sum is the instruction's,
-// step after step.
+// for them early: before the kernels before this one are done, which is when the memory would be
+// idle.
 #include <algorithm>
 #include <cstdint>
 
-#include "comm/cuda/peer_exchange.h"
 #include "ops/cuda/checks.h"
 #include "ops/cuda/cuda_ops.h"
 #include "ops/cuda/element.h"
 #include "ops/cuda/launch.h"
 #include "ops/cuda/matmul.h"
-#include "ops/cuda/row_queue.h"
-#include "ops/cuda/tensor_core.h"
+#include "ops/cuda/one_row.h"
+#include "ops/cuda/product.h"
 
 namespace lockstep::cuda {
 
-// What becomes of a row's product.
-enum class Result {
-  kStored,     // as float32
-  kGated,      // the weight's first half are gates, the second what they are for: silu(gate) * up
-  kExchanged,  // sent to all ranks, as one rank's share of a sum
-};
-
 namespace {
 
-constexpr int kWarps = 8;  // of a CTA: one for each leaf, of one set of features or of several
-constexpr int kThreads = kWarps * kWarp;
-constexpr int kPanel = 16;       // weight rows of one tensor-core tile
-constexpr int kTileRows = 8;     // input rows of one tensor-core tile
-constexpr int kStep = 32;        // columns that a warp multiplies at a time: two tiles' worth
-constexpr int kMinFeatures = 8;  // of a set
+constexpr int kMinFeatures = 8;               // of a set
 constexpr int kLargeSharedBytes = 200 << 10;  // of a device that can have large queues
-
-struct LinearArguments {
-  void* out;              // [rows, features]; float32, or T where it is gated
-  const void* x;          // [rows, in_features]
-  const void* weight;     // [out_features, leading dimension]
-  const float* bias;      // [out_features] or null
-  std::int64_t features;  // with gates: half the weight's
-  std::int64_t in_features;
-  std::int64_t leading;  // elements between weight rows
-  int rows;
-  std::int64_t first_row;  // of the exchange
-  int leaves;
-  int leaf_size;
-  // Sets of warps: the first `larger_sets` have one feature more.
-  int set_features;
-  int larger_sets;
-};
-
-// The canonical tree over `leaves` (a power of two) sums that lie `stride` floats apart.
-__device__ inline float sum_leaves(const float* sums, int leaves, int stride) {
-  float values[kWarps];
-#pragma unroll
-  for (int i = 0; i < kWarps; ++i) values[i] = i < leaves ? sums[i * stride] : 0.0f;
-#pragma unroll
-  for (int width = 1; width < kWarps; width *= 2)
-#pragma unroll
-    for (int i = 0; i + width < kWarps; i += 2 * width)
-      if (i + width < leaves) values[i] += values[i + width];
-  return values[0];
-}
-
-// One step: kStep columns of a panel times those of all tiles.
-template <typename T, int kTiles>
-__device__ void multiply_step(float (&d)[kTiles][4], const uint4& upper, const uint4& lower,
-                              const uint4 (&inputs)[kTiles]) {
-  const std::uint32_t first[4] = {upper.x, lower.x, upper.y, lower.y};
-  const std::uint32_t second[4] = {upper.z, lower.z, upper.w, lower.w};
-#pragma unroll
-  for (int tile = 0; tile < kTiles; ++tile)
-    multiply_tile<T>(d[tile], first, inputs[tile].x, inputs[tile].y);
-#pragma unroll
-  for (int tile = 0; tile < kTiles; ++tile)
-    multiply_tile<T>(d[tile], second, inputs[tile].z, inputs[tile].w);
-}
-
-// One warp's place in the work.
-struct Share {
-  int warp, lane;
-  int sets;  // of the CTA
-  std::int64_t first_set;
-  std::int64_t begin;  // the set's first feature
-  int features;        // of the set
-  std::int64_t first_column;
-
-  __device__ explicit Share(const LinearArguments& a)
-      : warp(static_cast<int>(threadIdx.x) / kWarp),
-        lane(static_cast<int>(threadIdx.x) % kWarp),
-        sets(kWarps / a.leaves),
-        first_set(std::int64_t{blockIdx.x} * sets),
-        begin(begin_of(a, first_set + warp / a.leaves)),
-        features(static_cast<int>(begin_of(a, first_set + warp / a.leaves + 1) - begin)),
-        first_column(std::int64_t{warp % a.leaves} * a.leaf_size) {}
-
-  static __device__ std::int64_t begin_of(const LinearArguments& a, std::int64_t set) {
-    return set * a.set_features + min(set, std::int64_t{a.larger_sets});
-  }
-};
-
-// A group of kPanels panels, for up to kRows rows.
-template <int kMaxRows, int kNumPanels, Result kItsResult>
-struct Group {
-  static constexpr Result kResult = kItsResult;
-  static constexpr int kRows = kMaxRows;  // 1 or a multiple of kTileRows
-  static constexpr int kPanels = kNumPanels;
-  static constexpr int kTiles = (kRows + kTileRows - 1) / kTileRows;
-  // With gates, a panel has eight of them and what they are for.
-  static constexpr int kPanelFeatures = kResult == Result::kGated ? kPanel / 2 : kPanel;
-  static constexpr int kFeatures = kPanels * kPanelFeatures;
-  static constexpr int kSumStride = kRows == 1 ? 1 : kRows + 1;
-  static constexpr int kWarpSums = kPanels * kPanel * kSumStride;
-  // Small ones are kept for two groups, which saves a barrier.
-  static constexpr int kSumBuffers = kRows == 1 ? 2 : 1;
-  static constexpr std::size_t kSumBytes =
-      std::size_t{kSumBuffers} * kWarps * kWarpSums * sizeof(float);
-
-  static __device__ int count(const LinearArguments& a) {
-    return (a.set_features + (a.larger_sets > 0) + kFeatures - 1) / kFeatures;
-  }
-
-  // Adds up the leaves of the CTA's `group`-th groups and brings the sums where they belong. A
-  // thread's d[panel][tile] is its share of a tensor-core tile.
-  template <typename T>
-  static __device__ void finish(const LinearArguments& a, const Share& share,
-                                const ResidualExchange& exchange, std::uint32_t number, int group,
-                                const float (&d)[kPanels][kTiles][4], float* sums) {
-    const int row_of_lane = share.lane / 4, quarter = share.lane % 4;
-    if (kSumBuffers == 1 && group > 0) __syncthreads();  // the last group's sums were read
-    sums += group % kSumBuffers * (kWarps * kWarpSums);
-#pragma unroll
-    for (int panel = 0; panel < kPanels; ++panel)
-#pragma unroll
-      for (int tile = 0; tile < kTiles; ++tile) {
-        float* to = sums + share.warp * kWarpSums + (panel * kPanel + row_of_lane) * kSumStride +
-                    tile * kTileRows + quarter * 2;
-        const float(&sum)[4] = d[panel][tile];
-        if (kRows > 1) {
-          to[0] = sum[0];
-          to[1] = sum[1];
-          to[8 * kSumStride] = sum[2];
-          to[8 * kSumStride + 1] = sum[3];
-        } else if (quarter == 0) {
-          to[0] = sum[0];
-          to[8 * kSumStride] = sum[2];
-        }
-      }
-    __syncthreads();
-    const int features = share.sets * kFeatures;
-    for (int i = static_cast<int>(threadIdx.x); i < features * a.rows; i += kThreads) {
-      const int row = kRows == 1 ? 0 : i / features, of_row = i - row * features;
-      const int set = of_row / kFeatures, in_group = of_row % kFeatures;
-      const std::int64_t feature =
-          Share::begin_of(a, share.first_set + set) + group * kFeatures + in_group;
-      if (feature >= Share::begin_of(a, share.first_set + set + 1)) continue;
-      const int panel = in_group / kPanelFeatures, in_panel = in_group % kPanelFeatures;
-      const float* leaves =
-          sums + set * a.leaves * kWarpSums + (panel * kPanel + in_panel) * kSumStride + row;
-      float sum = sum_leaves(leaves, a.leaves, kWarpSums);
-      if (a.bias) sum += a.bias[feature];
-      if constexpr (kResult == Result::kGated) {
-        float up = sum_leaves(leaves + kPanelFeatures * kSumStride, a.leaves, kWarpSums);
-        if (a.bias) up += a.bias[a.features + feature];
-        static_cast<T*>(a.out)[row * a.features + feature] = from_float<T>(silu_multiply(sum, up));
-      } else if constexpr (kResult == Result::kExchanged) {
-        send_partial(exchange, (a.first_row + row) * a.features + feature, sum, number);
-      } else {
-        static_cast<float*>(a.out)[row * a.features + feature] = sum;
-      }
-    }
-  }
-};
-
-// The number of the exchange that this kernel's results are for.
-template <Result kResult>
-__device__ std::uint32_t begin_exchange(const ResidualExchange& exchange) {
-  if constexpr (kResult != Result::kExchanged) return 0;
-  return next_exchange(exchange);
-}
 
 // copy_async() that has the L2 cache fetch the whole line.
 __device__ inline void copy_piece(void* to, const void* from, bool valid) {
@@ -197,7 +30,8 @@ __device__ inline void copy_piece(void* to, const void* from, bool valid) {
                : "memory");
 }
 
-// Several rows. What a lane copies is what it uses, so that lanes need not wait for each other.
+// Several rows. Each warp has a queue of steps in shared memory, which does not stop between
+// groups. What a lane copies is what it uses, so that lanes need not wait for each other.
 template <typename T, Result kResult, int kMaxRows, int kNumPanels, int kDepth>
 struct RowsKernel : Group<kMaxRows, kNumPanels, kResult> {
   using G = Group<kMaxRows, kNumPanels, kResult>;
@@ -210,7 +44,7 @@ struct RowsKernel : Group<kMaxRows, kNumPanels, kResult> {
                              unsigned char* shared) {
     constexpr int kTiles = G::kTiles, kPanels = G::kPanels;
     constexpr bool kGated = kResult == Result::kGated;
-    const Share share(a);
+    const Share share(a, static_cast<int>(threadIdx.x) / kWarp);
     const int row_of_lane = share.lane / 4, quarter = share.lane % 4;
 
     // The step that is asked for next: its column, and the lane's row of the group's first panel.
@@ -301,113 +135,6 @@ struct RowsKernel : Group<kMaxRows, kNumPanels, kResult> {
   }
 };
 
-// One row, on Hopper: weight rows come by bulk copies of up to kColumns columns.
-template <typename T, Result kResult, int kColumns, int kDepth>
-struct OneRowKernel : Group<1, 1, kResult> {
-  using G = Group<1, 1, kResult>;
-  // Neighbouring rows are 64 bytes apart modulo 128: eight lanes that read 16 bytes each, four of
-  // one row and four of the next, then meet all banks.
-  static constexpr int kPitch = kColumns * 2 + 64;
-  static constexpr int kStageBytes = (kPanel + 1) * kPitch;  // weights, then the input
-  static constexpr std::size_t kSumsAt = std::size_t{kWarps} * kDepth * kStageBytes;
-  static constexpr std::size_t kBarriersAt = kSumsAt + G::kSumBytes;
-  static constexpr std::size_t kSharedBytes = kBarriersAt + kWarps * kDepth * sizeof(std::uint64_t);
-  static_assert(kColumns % kStep == 0 && kPitch % 128 == 64 && kSumsAt % 16 == 0);
-
-  static __device__ void run(const LinearArguments& a, const ResidualExchange& exchange,
-                             unsigned char* shared) {
-    constexpr bool kGated = kResult == Result::kGated;
-    const Share share(a);
-    const int row_of_lane = share.lane / 4, quarter = share.lane % 4;
-    const T* const weight =
-        static_cast<const T*>(a.weight) + share.begin * a.leading + share.first_column;
-    const T* const x = static_cast<const T*>(a.x) + share.first_column;
-
-    RowQueue<kDepth> queue(
-        reinterpret_cast<std::uint64_t*>(shared + kBarriersAt) + share.warp * kDepth, share.lane);
-    unsigned char* const stages = shared + share.warp * kDepth * kStageBytes;
-    struct Cursor {  // of a stage
-      int feature = 0, column = 0;
-      __device__ void advance(int leaf_size) {
-        column += kColumns;
-        if (column < leaf_size) return;
-        column = 0;
-        feature += G::kFeatures;
-      }
-    };
-    const auto bytes_at = [&](const Cursor& at) {
-      return min(kColumns, a.leaf_size - at.column) * 2;
-    };
-    const auto features_at = [&](const Cursor& at) {
-      return max(0, min(G::kFeatures, share.features - at.feature));
-    };
-    const auto copy_weights = [&](const Cursor& at, int place) {
-      const int count = features_at(at), bytes = bytes_at(at);
-      queue.expect(place, count > 0 ? ((kGated ? 2 : 1) * count + 1) * bytes : 0);
-      const T* const from = weight + at.feature * a.leading + at.column;
-      unsigned char* const to = stages + place * kStageBytes;
-      queue.copy(place, to, kPitch, count, bytes, [&](int row) { return from + row * a.leading; });
-      if constexpr (kGated)
-        queue.copy(place, to + 8 * kPitch, kPitch, count, bytes,
-                   [&](int row) { return from + (a.features + row) * a.leading; });
-    };
-    const auto copy_input = [&](const Cursor& at, int place) {
-      queue.copy(place, stages + place * kStageBytes + kPanel * kPitch, kPitch,
-                 features_at(at) > 0 ? 1 : 0, bytes_at(at), [&](int) { return x + at.column; });
-    };
-
-    Cursor next, next_input;
-#pragma unroll
-    for (int place = 0; place < kDepth; ++place) {
-      copy_weights(next, place);
-      next.advance(a.leaf_size);
-    }
-    wait_for_previous_kernels();  // weights do not depend on them; the input does
-#pragma unroll
-    for (int place = 0; place < kDepth; ++place) {
-      copy_input(next_input, place);
-      next_input.advance(a.leaf_size);
-    }
-    const std::uint32_t number = begin_exchange<kResult>(exchange);
-
-    int place = 0;
-    unsigned turn = 0;
-    const int groups = G::count(a);
-    for (int group = 0; group < groups; ++group) {
-      float d[1][1][4] = {};
-      for (int column = 0; column < a.leaf_size; column += kColumns) {
-        queue.wait(place, turn);
-        const unsigned char* const stage = stages + place * kStageBytes + quarter * 16;
-#pragma unroll
-        for (int step = 0; step < kColumns / kStep; ++step) {
-          if (column + step * kStep >= a.leaf_size) break;
-          // Behind the end of a leaf there is what was there before.
-          const bool in_leaf = column + step * kStep + quarter * 8 < a.leaf_size;
-          const auto load = [&](int row) {
-            return in_leaf
-                       ? *reinterpret_cast<const uint4*>(stage + row * kPitch + step * kStep * 2)
-                       : uint4{};
-          };
-          const uint4 input[1] = {load(kPanel)};  // the same in all rows of the tile
-          multiply_step<T>(d[0], load(row_of_lane), load(row_of_lane + 8), input);
-        }
-        __syncwarp();  // all have read the stage
-        if (next.feature < groups * G::kFeatures) {
-          copy_weights(next, place);
-          copy_input(next, place);
-          next.advance(a.leaf_size);
-        }
-        if (++place == kDepth) {
-          place = 0;
-          ++turn;
-        }
-      }
-      G::template finish<T>(a, share, exchange, number, group, d,
-                            reinterpret_cast<float*>(shared + kSumsAt));
-    }
-  }
-};
-
 template <typename Kernel>
 __global__ __launch_bounds__(kThreads, 1) void linear_kernel(
     const LinearArguments a, const __grid_constant__ ResidualExchange exchange) {
@@ -448,17 +175,40 @@ __global__ __launch_bounds__(kThreads) void linear_any_kernel(
     static_cast<float*>(arguments.out)[row * arguments.features + feature] = sum;
 }
 
-template <typename Kernel>
-void launch_linear(LinearArguments arguments, const ResidualExchange& exchange, int multiprocessors,
-                   cudaStream_t stream) {
+// Deals out the features to as many blocks as there is use for.
+std::int64_t deal(LinearArguments& arguments, int multiprocessors) {
   const std::int64_t sets_of_block = kWarps / arguments.leaves;
   const std::int64_t blocks = std::min<std::int64_t>(
       multiprocessors, divide_up(arguments.features, kMinFeatures * sets_of_block));
   const std::int64_t sets = blocks * sets_of_block;
   arguments.set_features = static_cast<int>(arguments.features / sets);
   arguments.larger_sets = static_cast<int>(arguments.features % sets);
+  return blocks;
+}
+
+template <typename Kernel>
+void launch_linear(LinearArguments arguments, const ResidualExchange& exchange, int multiprocessors,
+                   cudaStream_t stream) {
+  const std::int64_t blocks = deal(arguments, multiprocessors);
   launch(stream, linear_kernel<Kernel>, blocks, 1, 1, Block{kThreads, Kernel::kSharedBytes},
          arguments, exchange);
+}
+
+// False where it cannot run.
+template <typename T, Result kResult>
+bool launch_one_row(LinearArguments arguments, const ResidualExchange& exchange,
+                    int multiprocessors, cudaStream_t stream) {
+  static thread_local const bool has =
+      is_for_hopper(reinterpret_cast<const void*>(&one_row_kernel<T, kResult>));
+  const std::size_t shared_bytes = OneRowKernel<T, kResult>::shared_bytes(arguments);
+  if (!has || shared_bytes > static_cast<std::size_t>(max_shared_bytes())) return false;
+  const std::int64_t rows = arguments.features * (kResult == Result::kGated ? 2 : 1);
+  const BoxMaps maps =
+      make_box_maps(arguments.weight, rows, arguments.leading, arguments.leaf_size);
+  const std::int64_t blocks = deal(arguments, multiprocessors);
+  launch(stream, one_row_kernel<T, kResult>, blocks, 1, 1, Block{kThreads + kWarp, shared_bytes},
+         arguments, exchange, maps);
+  return true;
 }
 
 // The kernel for so many rows. A large queue leaves no room for a second block beside it, only for
@@ -466,16 +216,12 @@ void launch_linear(LinearArguments arguments, const ResidualExchange& exchange, 
 template <typename T, Result kResult>
 void launch_linear(const LinearArguments& arguments, const ResidualExchange& exchange,
                    int multiprocessors, cudaStream_t stream) {
-  using OneRow = OneRowKernel<T, kResult, 256, 2>;
   const int rows = arguments.rows;
   const bool large = max_shared_bytes() >= kLargeSharedBytes;
-  static thread_local const bool has_one_row =
-      large && is_for_hopper(reinterpret_cast<const void*>(&linear_kernel<OneRow>));
+  if (rows == 1 && launch_one_row<T, kResult>(arguments, exchange, multiprocessors, stream)) return;
   auto launch = large ? launch_linear<RowsKernel<T, kResult, 32, 2, 4>>
                       : launch_linear<RowsKernel<T, kResult, 32, 2, 2>>;
-  if (rows == 1 && has_one_row)
-    launch = launch_linear<OneRow>;
-  else if (rows <= 8)
+  if (rows <= 8)
     launch = large ? launch_linear<RowsKernel<T, kResult, 8, 2, 8>>
                    : launch_linear<RowsKernel<T, kResult, 8, 2, 4>>;
   else if (rows <= 16)

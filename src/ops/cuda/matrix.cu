@@ -1,11 +1,11 @@
 // Matrices on the GPU: row-major, rows padded to whole 16 bytes.
 #include <algorithm>
 
+#include "ops/cuda/barrier.h"
 #include "ops/cuda/checks.h"
 #include "ops/cuda/cuda_ops.h"
 #include "ops/cuda/element.h"
 #include "ops/cuda/launch.h"
-#include "ops/cuda/row_queue.h"
 
 namespace lockstep::cuda {
 namespace {
@@ -57,8 +57,7 @@ __global__ void embedding_kernel(float* out, const T* table, const std::int32_t*
 // kReadRows rows.
 constexpr int kReadWarps = 8, kReadDepth = 3, kReadRows = 8, kReadRowBytes = 512;
 constexpr int kReadPiece = kReadRows * kReadRowBytes;
-constexpr std::size_t kReadSharedBytes =
-    kReadWarps * kReadDepth * (kReadPiece + sizeof(std::uint64_t));
+constexpr std::size_t kReadSharedBytes = kReadWarps * kReadDepth * (kReadPiece + sizeof(Barrier));
 
 // Pieces are only brought to the multiprocessors, which is what takes the time.
 __global__ void __launch_bounds__(kReadWarps* kWarp)
@@ -67,10 +66,14 @@ __global__ void __launch_bounds__(kReadWarps* kWarp)
   allow_next_kernel();
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  auto* const barriers =
-      reinterpret_cast<std::uint64_t*>(shared + kReadWarps * kReadDepth * kReadPiece);
-  RowQueue<kReadDepth> queue(barriers + warp * kReadDepth, lane);
-  unsigned char* const stages = shared + warp * kReadDepth * kReadPiece;
+  unsigned char* const places = shared + warp * kReadDepth * kReadPiece;
+  Barrier* const full =
+      reinterpret_cast<Barrier*>(shared + kReadWarps * kReadDepth * kReadPiece) + warp * kReadDepth;
+  if (lane == 0) {
+    for (int i = 0; i < kReadDepth; ++i) full[i].start(1);
+    barriers_started();
+  }
+  __syncwarp();
 #if __CUDA_ARCH__ >= 900
   const std::int64_t pieces = bytes / kReadPiece;
 #else
@@ -81,9 +84,10 @@ __global__ void __launch_bounds__(kReadWarps* kWarp)
   std::int64_t next = begin;
   const auto copy = [&](int place) {
     if (next < end) {
-      queue.expect(place, kReadPiece);
-      queue.copy(place, stages + place * kReadPiece, kReadRowBytes, kReadRows, kReadRowBytes,
-                 [&](int row) { return data + next * kReadPiece + row * kReadRowBytes; });
+      if (lane == 0) full[place].expect(kReadPiece);
+      if (lane < kReadRows)
+        copy_bytes(full[place], places + place * kReadPiece + lane * kReadRowBytes,
+                   data + next * kReadPiece + lane * kReadRowBytes, kReadRowBytes);
     }
     next += kReadWarps;
   };
@@ -91,7 +95,7 @@ __global__ void __launch_bounds__(kReadWarps* kWarp)
   int place = 0;
   unsigned turn = 0;
   for (std::int64_t piece = begin; piece < end; piece += kReadWarps) {
-    queue.wait(place, turn);
+    full[place].wait(turn);
     __syncwarp();
     copy(place);
     if (++place == kReadDepth) {

@@ -13,9 +13,9 @@ namespace lockstep::cuda {
 // Where something is within the block's shared memory.
 using SharedAddress = std::uint32_t;
 
-// The shared memory that a kernel was launched with, aligned to 128 bytes.
+// The shared memory that a kernel was launched with, aligned to 1024 bytes.
 __device__ inline void* launched_shared_memory() {
-  extern __shared__ __align__(128) unsigned char launched_memory[];
+  extern __shared__ __align__(1024) unsigned char launched_memory[];
   return launched_memory;
 }
 

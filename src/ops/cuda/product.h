@@ -1,0 +1,191 @@
+// What the kernels of linear() have in common: a product of few rows in the shape of the canonical
+// sum, on tensor cores.
+//
+// The features are dealt out to sets of warps, as evenly as possible, once for the whole kernel; a
+// set works through its share in groups of panels, each warp on its leaf.
+//
+// A lane's 16 bytes of a weight row are eight neighbouring columns; it uses them as its share of
+// two tensor-core tiles, and reads the inputs at the same columns: which column meets which slot of
+// the instruction is the same for both operands. The order of a leaf's sum is the instruction's,
+// step after step.
+#pragma once
+
+#include <cstdint>
+
+#include "comm/cuda/peer_exchange.h"
+#include "ops/cuda/element.h"
+#include "ops/cuda/tensor_core.h"
+
+namespace lockstep::cuda {
+
+// What becomes of a row's product.
+enum class Result {
+  kStored,     // as float32
+  kGated,      // the weight's first half are gates, the second what they are for: silu(gate) * up
+  kExchanged,  // sent to all ranks, as one rank's share of a sum
+};
+
+namespace {
+
+constexpr int kWarps = 8;  // of a CTA: one for each leaf, of one set of features or of several
+constexpr int kThreads = kWarps * kWarp;
+constexpr int kPanel = 16;    // weight rows of one tensor-core tile
+constexpr int kTileRows = 8;  // input rows of one tensor-core tile
+constexpr int kStep = 32;     // columns that a warp multiplies at a time: two tiles' worth
+
+struct LinearArguments {
+  void* out;              // [rows, features]; float32, or T where it is gated
+  const void* x;          // [rows, in_features]
+  const void* weight;     // [out_features, leading dimension]
+  const float* bias;      // [out_features] or null
+  std::int64_t features;  // with gates: half the weight's
+  std::int64_t in_features;
+  std::int64_t leading;  // elements between weight rows
+  int rows;
+  std::int64_t first_row;  // of the exchange
+  int leaves;
+  int leaf_size;
+  // Sets of warps: the first `larger_sets` have one feature more.
+  int set_features;
+  int larger_sets;
+};
+
+// The canonical tree over `leaves` (a power of two) sums that lie `stride` floats apart.
+__device__ inline float sum_leaves(const float* sums, int leaves, int stride) {
+  float values[kWarps];
+#pragma unroll
+  for (int i = 0; i < kWarps; ++i) values[i] = i < leaves ? sums[i * stride] : 0.0f;
+#pragma unroll
+  for (int width = 1; width < kWarps; width *= 2)
+#pragma unroll
+    for (int i = 0; i + width < kWarps; i += 2 * width)
+      if (i + width < leaves) values[i] += values[i + width];
+  return values[0];
+}
+
+// One step: kStep columns of a panel times those of all tiles.
+template <typename T, int kTiles>
+__device__ void multiply_step(float (&d)[kTiles][4], const uint4& upper, const uint4& lower,
+                              const uint4 (&inputs)[kTiles]) {
+  const std::uint32_t first[4] = {upper.x, lower.x, upper.y, lower.y};
+  const std::uint32_t second[4] = {upper.z, lower.z, upper.w, lower.w};
+#pragma unroll
+  for (int tile = 0; tile < kTiles; ++tile)
+    multiply_tile<T>(d[tile], first, inputs[tile].x, inputs[tile].y);
+#pragma unroll
+  for (int tile = 0; tile < kTiles; ++tile)
+    multiply_tile<T>(d[tile], second, inputs[tile].z, inputs[tile].w);
+}
+
+// For the kThreads threads that multiply.
+__device__ inline void sync_multipliers() {
+  asm volatile("bar.sync 1, %0;" ::"n"(kThreads) : "memory");
+}
+
+// One warp's place in the work.
+struct Share {
+  int warp, lane;
+  int sets;  // of the CTA
+  std::int64_t first_set;
+  std::int64_t begin;  // the set's first feature
+  int features;        // of the set
+  std::int64_t first_column;
+
+  __device__ Share(const LinearArguments& a, int its_warp)
+      : warp(its_warp),
+        lane(static_cast<int>(threadIdx.x) % kWarp),
+        sets(kWarps / a.leaves),
+        first_set(std::int64_t{blockIdx.x} * sets),
+        begin(begin_of(a, first_set + warp / a.leaves)),
+        features(static_cast<int>(begin_of(a, first_set + warp / a.leaves + 1) - begin)),
+        first_column(std::int64_t{warp % a.leaves} * a.leaf_size) {}
+
+  static __device__ std::int64_t begin_of(const LinearArguments& a, std::int64_t set) {
+    return set * a.set_features + min(set, std::int64_t{a.larger_sets});
+  }
+};
+
+// A group of kPanels panels, for up to kRows rows.
+template <int kMaxRows, int kNumPanels, Result kItsResult>
+struct Group {
+  static constexpr Result kResult = kItsResult;
+  static constexpr int kRows = kMaxRows;  // 1 or a multiple of kTileRows
+  static constexpr int kPanels = kNumPanels;
+  static constexpr int kTiles = (kRows + kTileRows - 1) / kTileRows;
+  // With gates, a panel has eight of them and what they are for.
+  static constexpr int kPanelFeatures = kResult == Result::kGated ? kPanel / 2 : kPanel;
+  static constexpr int kFeatures = kPanels * kPanelFeatures;
+  static constexpr int kSumStride = kRows == 1 ? 1 : kRows + 1;
+  static constexpr int kWarpSums = kPanels * kPanel * kSumStride;
+  // Small ones are kept for two groups, which saves a barrier.
+  static constexpr int kSumBuffers = kRows == 1 ? 2 : 1;
+  static constexpr std::size_t kSumBytes =
+      std::size_t{kSumBuffers} * kWarps * kWarpSums * sizeof(float);
+
+  static __device__ int count(const LinearArguments& a) {
+    return (a.set_features + (a.larger_sets > 0) + kFeatures - 1) / kFeatures;
+  }
+
+  // Adds up the leaves of the CTA's `group`-th groups and brings the sums where they belong. A
+  // thread's d[panel][tile] is its share of a tensor-core tile.
+  template <typename T>
+  static __device__ void finish(const LinearArguments& a, const Share& share,
+                                const ResidualExchange& exchange, std::uint32_t number, int group,
+                                const float (&d)[kPanels][kTiles][4], float* sums) {
+    const int row_of_lane = share.lane / 4, quarter = share.lane % 4;
+    if (kSumBuffers == 1 && group > 0) sync_multipliers();  // the last group's sums were read
+    sums += group % kSumBuffers * (kWarps * kWarpSums);
+#pragma unroll
+    for (int panel = 0; panel < kPanels; ++panel)
+#pragma unroll
+      for (int tile = 0; tile < kTiles; ++tile) {
+        float* to = sums + share.warp * kWarpSums + (panel * kPanel + row_of_lane) * kSumStride +
+                    tile * kTileRows + quarter * 2;
+        const float(&sum)[4] = d[panel][tile];
+        if (kRows > 1) {
+          to[0] = sum[0];
+          to[1] = sum[1];
+          to[8 * kSumStride] = sum[2];
+          to[8 * kSumStride + 1] = sum[3];
+        } else if (quarter == 0) {
+          to[0] = sum[0];
+          to[8 * kSumStride] = sum[2];
+        }
+      }
+    sync_multipliers();
+    const int features = share.sets * kFeatures;
+    // Warps take turns, so that one row does not hold up the same one always.
+    const int first = (static_cast<int>(threadIdx.x) + group * kWarp) % kThreads;
+    for (int i = first; i < features * a.rows; i += kThreads) {
+      const int row = kRows == 1 ? 0 : i / features, of_row = i - row * features;
+      const int set = of_row / kFeatures, in_group = of_row % kFeatures;
+      const std::int64_t feature =
+          Share::begin_of(a, share.first_set + set) + group * kFeatures + in_group;
+      if (feature >= Share::begin_of(a, share.first_set + set + 1)) continue;
+      const int panel = in_group / kPanelFeatures, in_panel = in_group % kPanelFeatures;
+      const float* leaves =
+          sums + set * a.leaves * kWarpSums + (panel * kPanel + in_panel) * kSumStride + row;
+      float sum = sum_leaves(leaves, a.leaves, kWarpSums);
+      if (a.bias) sum += a.bias[feature];
+      if constexpr (kResult == Result::kGated) {
+        float up = sum_leaves(leaves + kPanelFeatures * kSumStride, a.leaves, kWarpSums);
+        if (a.bias) up += a.bias[a.features + feature];
+        static_cast<T*>(a.out)[row * a.features + feature] = from_float<T>(silu_multiply(sum, up));
+      } else if constexpr (kResult == Result::kExchanged) {
+        send_partial(exchange, (a.first_row + row) * a.features + feature, sum, number);
+      } else {
+        static_cast<float*>(a.out)[row * a.features + feature] = sum;
+      }
+    }
+  }
+};
+
+// The number of the exchange that this kernel's results are for.
+template <Result kResult>
+__device__ std::uint32_t begin_exchange(const ResidualExchange& exchange) {
+  if constexpr (kResult != Result::kExchanged) return 0;
+  return next_exchange(exchange);
+}
+
+}  // namespace
+}  // namespace lockstep::cuda

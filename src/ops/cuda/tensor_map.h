@@ -1,0 +1,30 @@
+// Descriptions of a matrix for Hopper's copies of boxes (tensor maps).
+#pragma once
+
+#include <cuda.h>
+
+#include <cstdint>
+
+namespace lockstep::cuda {
+
+// A box has some rows and up to kBoxColumns columns, in parts of kBoxPart. In shared memory it lies
+// row after row, in pieces of 16 bytes: piece i of a part's eight is where i ^ (address / 128) % 8
+// would be (SWIZZLE_128B), so that the same pieces of neighbouring rows of full width are in
+// different banks.
+inline constexpr int kBoxColumns = 256, kBoxPart = 64, kBoxParts = kBoxColumns / kBoxPart;
+inline constexpr int kMaxBoxRows = 8;
+inline constexpr int kBoxHeights = 4;  // 1, 2, 4 and 8 rows
+
+// The columns of a matrix are cut into leaves of equal size, and these into boxes, of which the
+// last one may be narrower. To be a kernel's parameter.
+struct BoxMaps {
+  CUtensorMap full[kBoxHeights];    // by the logarithm of the height
+  CUtensorMap narrow[kBoxHeights];  // if the last box of a leaf is
+  CUtensorMap part;                 // one row of one part, from any column on
+};
+
+// Of a matrix of 16-bit elements, rows `columns` elements apart, a multiple of eight. Leaves that
+// are no multiple of kBoxPart have `part` alone.
+BoxMaps make_box_maps(const void* data, std::int64_t rows, std::int64_t columns, int leaf_size);
+
+}  // namespace lockstep::cuda
