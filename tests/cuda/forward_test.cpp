@@ -3,10 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <random>
 
+#include "checkpoint/test_files.h"
 #include "cuda/harness.h"
 #include "model/model_harness.h"
 #include "spmd/devices.h"
@@ -108,10 +108,8 @@ std::unique_ptr<Checkpoint> wide_checkpoint() {
                                  {"num_hidden_layers", 3},   {"num_attention_heads", 16},
                                  {"num_key_value_heads", 8}, {"max_position_embeddings", 1024},
                                  {"rms_norm_eps", 1e-5},     {"torch_dtype", "bfloat16"}};
-  const auto path = std::filesystem::path(testing::TempDir()) / "lockstep_wide" / "config.json";
-  std::filesystem::create_directories(path.parent_path());
-  std::ofstream(path) << config.dump();
-  return open_dummy_checkpoint(path, 11);
+  const TempDir folder;  // of this process alone: tests may run side by side
+  return open_dummy_checkpoint(folder.write("config.json", config.dump()), 11);
 }
 
 LoadedModel wide_model(int ranks, DType dtype, bool deterministic = false) {
