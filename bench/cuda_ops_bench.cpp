@@ -110,6 +110,30 @@ void measure_prompt_attention(CudaOps& ops, const AttentionShape& shape, std::in
              flops / us / 1e6);
 }
 
+// A step's rows: the last token of as many sequences of `context` tokens.
+struct Sequences {
+  Sequences(CudaOps& ops, std::int64_t count, std::int64_t context)
+      : rows(count),
+        blocks((context + kKvBlockSize - 1) / kKvBlockSize),
+        table(make_ints(ops, numbers(rows * blocks), {rows, blocks})),
+        positions(make_ints(ops,
+                            std::vector<std::int32_t>(static_cast<std::size_t>(rows),
+                                                      static_cast<std::int32_t>(context - 1)),
+                            {rows})),
+        slots(make_ints(ops, numbers(rows), {rows})) {}
+
+  BatchView batch() const { return {rows, positions.tensor, slots.tensor, table.tensor, true}; }
+
+  static std::vector<std::int32_t> numbers(std::int64_t count) {
+    std::vector<std::int32_t> values(static_cast<std::size_t>(count));
+    std::iota(values.begin(), values.end(), 0);
+    return values;
+  }
+
+  std::int64_t rows, blocks;  // blocks: of a sequence
+  OwnedTensor table, positions, slots;
+};
+
 // Mistral-7B.
 void run(std::int64_t rows, int ranks, std::int64_t context) {
   CudaOps ops(0);
@@ -137,25 +161,12 @@ void run(std::int64_t rows, int ranks, std::int64_t context) {
   const OwnedTensor activated = make(ops, kDType, {rows, intermediate});
   report("silu_multiply", [&](int) { ops.silu_multiply(activated.tensor, gate_up.tensor); });
 
-  const std::int64_t blocks = (context + kKvBlockSize - 1) / kKvBlockSize;
-  std::vector<std::int32_t> table(static_cast<std::size_t>(rows * blocks));
-  for (std::size_t i = 0; i < table.size(); ++i) table[i] = static_cast<std::int32_t>(i);
-  std::vector<std::int32_t> positions(static_cast<std::size_t>(rows),
-                                      static_cast<std::int32_t>(context - 1));
-  std::vector<std::int32_t> slots;
-  for (std::int64_t i = 0; i < rows; ++i) slots.push_back(static_cast<std::int32_t>(i));
-  const OwnedTensor device_table = make_ints(ops, table, {rows, blocks});
-  const OwnedTensor device_positions = make_ints(ops, positions, {rows});
-  const OwnedTensor device_slots = make_ints(ops, slots, {rows});
-  const BatchView batch{rows, device_positions.tensor, device_slots.tensor, device_table.tensor};
-  const OwnedTensor keys = make(ops, kDType, {rows * blocks, kv_heads, kKvBlockSize, head_dim});
-  const OwnedTensor values = make(ops, kDType, {rows * blocks, kv_heads, kKvBlockSize, head_dim});
+  const Sequences sequences(ops, rows, context);
+  const BatchView batch = sequences.batch();
+  const Shape cache_shape{rows * sequences.blocks, kv_heads, kKvBlockSize, head_dim};
+  const OwnedTensor keys = make(ops, kDType, cache_shape), values = make(ops, kDType, cache_shape);
   const KvLayer cache{keys.tensor, values.tensor};
-  AttentionShape shape;
-  shape.local_heads = heads;
-  shape.local_kv_heads = kv_heads;
-  shape.head_dim = head_dim;
-  shape.group_size = 4;
+  const AttentionShape shape{heads, kv_heads, head_dim, 4, 0, 0};
   const OwnedTensor qkv_out = make(ops, DType::kFloat32, {rows, qkv});
   const OwnedTensor frequencies = make(ops, DType::kFloat32, {head_dim / 2});
   const OwnedTensor attended = make(ops, kDType, {rows, heads * head_dim});
@@ -179,7 +190,8 @@ void run_layer(std::int64_t rows, int ranks, std::int64_t context) {
     Matrix qkv, o, gate_up, down;
     OwnedTensor keys, values;
   };
-  const std::int64_t blocks = (context + kKvBlockSize - 1) / kKvBlockSize;
+  const Sequences sequences(ops, rows, context);
+  const BatchView batch = sequences.batch();
   std::vector<Layer> layers;
   for (int i = 0; i < kLayers; ++i) {
     const auto weight = [&](std::int64_t out, std::int64_t in, int leaves) {
@@ -188,23 +200,13 @@ void run_layer(std::int64_t rows, int ranks, std::int64_t context) {
       return matrix;
     };
     const auto cache = [&] {
-      return make(ops, kDType, {rows * blocks, kv_heads, kKvBlockSize, head_dim});
+      return make(ops, kDType, {rows * sequences.blocks, kv_heads, kKvBlockSize, head_dim});
     };
     layers.push_back({weight(qkv, hidden, kLeaves),
                       weight(hidden, heads * head_dim, kLeaves / ranks),
                       weight(2 * intermediate, hidden, kLeaves),
                       weight(hidden, intermediate, kLeaves / ranks), cache(), cache()});
   }
-  std::vector<std::int32_t> table(static_cast<std::size_t>(rows * blocks)), slots;
-  for (std::size_t i = 0; i < table.size(); ++i) table[i] = static_cast<std::int32_t>(i);
-  for (std::int64_t i = 0; i < rows; ++i) slots.push_back(static_cast<std::int32_t>(i));
-  const std::vector<std::int32_t> positions(static_cast<std::size_t>(rows),
-                                            static_cast<std::int32_t>(context - 1));
-  const OwnedTensor device_table = make_ints(ops, table, {rows, blocks});
-  const OwnedTensor device_positions = make_ints(ops, positions, {rows});
-  const OwnedTensor device_slots = make_ints(ops, slots, {rows});
-  const BatchView batch{rows, device_positions.tensor, device_slots.tensor, device_table.tensor,
-                        true};
   const AttentionShape shape{heads, kv_heads, head_dim, 4, 0, 0};
   const OwnedTensor stream = make(ops, DType::kFloat32, {rows, hidden});
   const OwnedTensor partial = make(ops, DType::kFloat32, {rows, hidden});

@@ -45,10 +45,11 @@ BoxMaps make_box_maps(const void* data, std::int64_t rows, std::int64_t columns,
   if (leaf_size % kBoxPart == 0) {
     const cuuint64_t sizes[3] = {kBoxPart, width / kBoxPart, height};
     const cuuint64_t strides[2] = {kBoxPart * 2, width * 2};  // bytes
-    const auto narrow = static_cast<cuuint32_t>(leaf_size / kBoxPart % kBoxParts);
+    const int parts = leaf_size / kBoxPart;
+    const auto narrow = static_cast<cuuint32_t>(parts % kBoxParts);
     for (int i = 0; i < kBoxHeights; ++i) {
       const cuuint32_t box[3] = {kBoxPart, kBoxParts, 1u << i};
-      encode(maps.full[i], 3, sizes, strides, box);
+      if (parts >= kBoxParts) encode(maps.full[i], 3, sizes, strides, box);
       const cuuint32_t narrow_box[3] = {kBoxPart, narrow, 1u << i};
       if (narrow > 0) encode(maps.narrow[i], 3, sizes, strides, narrow_box);
     }

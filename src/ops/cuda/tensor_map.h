@@ -18,7 +18,7 @@ inline constexpr int kBoxHeights = 4;  // 1, 2, 4 and 8 rows
 // The columns of a matrix are cut into leaves of equal size, and these into boxes, of which the
 // last one may be narrower. To be a kernel's parameter.
 struct BoxMaps {
-  CUtensorMap full[kBoxHeights];    // by the logarithm of the height
+  CUtensorMap full[kBoxHeights];    // by the logarithm of the height; if a leaf has room for one
   CUtensorMap narrow[kBoxHeights];  // if the last box of a leaf is
   CUtensorMap part;                 // one row of one part, from any column on
 };
