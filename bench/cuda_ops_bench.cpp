@@ -35,6 +35,13 @@ OwnedTensor make_ints(CudaOps& ops, const std::vector<std::int32_t>& values, con
   return owned;
 }
 
+// 0, 1, 2, ...
+std::vector<std::int32_t> numbers(std::int64_t count) {
+  std::vector<std::int32_t> values(static_cast<std::size_t>(count));
+  std::iota(values.begin(), values.end(), 0);
+  return values;
+}
+
 // Microseconds of one call of `operation`, which gets the number of the repetition; the median of
 // 20 graphs.
 double measure(CudaOps& ops, const std::function<void(int)>& operation) {
@@ -86,14 +93,10 @@ void measure_linear(CudaOps& ops, const std::string& name, std::int64_t rows,
 // A prompt's first `rows` tokens in one step.
 void measure_prompt_attention(CudaOps& ops, const AttentionShape& shape, std::int64_t rows) {
   const std::int64_t blocks = (rows + kKvBlockSize - 1) / kKvBlockSize;
-  std::vector<std::int32_t> table(static_cast<std::size_t>(blocks));
-  std::iota(table.begin(), table.end(), 0);
-  std::vector<std::int32_t> positions(static_cast<std::size_t>(rows));
-  std::iota(positions.begin(), positions.end(), 0);
-  const OwnedTensor device_table = make_ints(ops, table, {1, blocks});
-  const OwnedTensor device_positions = make_ints(ops, positions, {rows});
+  const OwnedTensor table = make_ints(ops, numbers(blocks), {1, blocks});
+  const OwnedTensor positions = make_ints(ops, numbers(rows), {rows});
   const OwnedTensor slots = make(ops, DType::kInt32, {rows});
-  const BatchView batch{rows, device_positions.tensor, slots.tensor, device_table.tensor};
+  const BatchView batch{rows, positions.tensor, slots.tensor, table.tensor};
   const Shape cache_shape{blocks, shape.local_kv_heads, kKvBlockSize, shape.head_dim};
   const OwnedTensor keys = make(ops, kDType, cache_shape), values = make(ops, kDType, cache_shape);
   const OwnedTensor out = make(ops, kDType, {rows, shape.local_heads * shape.head_dim});
@@ -123,12 +126,6 @@ struct Sequences {
         slots(make_ints(ops, numbers(rows), {rows})) {}
 
   BatchView batch() const { return {rows, positions.tensor, slots.tensor, table.tensor, true}; }
-
-  static std::vector<std::int32_t> numbers(std::int64_t count) {
-    std::vector<std::int32_t> values(static_cast<std::size_t>(count));
-    std::iota(values.begin(), values.end(), 0);
-    return values;
-  }
 
   std::int64_t rows, blocks;  // blocks: of a sequence
   OwnedTensor table, positions, slots;

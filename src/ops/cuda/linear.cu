@@ -17,7 +17,6 @@
 #include "ops/cuda/product.h"
 
 namespace lockstep::cuda {
-
 namespace {
 
 constexpr int kMinFeatures = 8;               // of a set

@@ -40,10 +40,10 @@ struct OneRowKernel : Group<1, 1, kItsResult> {
   struct Memory {
     unsigned char places[kWarps * kDepth][kPlaceBytes];
     float sums[G::kSumBytes / sizeof(float)];
-    Barrier full[kWarps * kDepth];
-    Barrier empty[kDepth];
+    Barrier full[kWarps * kDepth];  // of each place
+    Barrier empty[kDepth];          // of all warps' places with that number
     Barrier input_arrived;
-    alignas(128) T input[];
+    alignas(128) T input[];  // [in_features]
   };
   static std::size_t shared_bytes(const LinearArguments& a) {
     return sizeof(Memory) + static_cast<std::size_t>(a.in_features) * sizeof(T);
@@ -56,12 +56,12 @@ struct OneRowKernel : Group<1, 1, kItsResult> {
     barriers_started();
   }
 
-  // To a warp's place, from `column` of the matrix on.
+  // What a warp's place is filled with.
   struct Copy {
     Barrier& full;
     unsigned char* place;
-    int column;
-    int parts;
+    int column;  // of the matrix, the first one
+    int parts;   // of kBoxPart columns
   };
 
   // The warp that asks: lane w, of the first kWarps ones, does it for warp w.
@@ -156,6 +156,7 @@ struct OneRowKernel : Group<1, 1, kItsResult> {
           for (int i = 0; i < kBoxColumns / kStep; ++i) step(i, kBoxParts, true);
         } else {
           const int rest = a.leaf_size - column;
+          // Boxes are as wide as what is left; parts of rows lie as far apart as in a full one.
           const int parts = rest % kBoxPart == 0 ? rest / kBoxPart : kBoxParts;
           for (int i = 0; i * kStep < rest; ++i) step(i, parts, i * kStep + quarter * 8 < rest);
         }

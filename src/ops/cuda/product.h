@@ -44,7 +44,7 @@ struct LinearArguments {
   int rows;
   std::int64_t first_row;  // of the exchange
   int leaves;
-  int leaf_size;
+  int leaf_size;  // columns
   // Sets of warps: the first `larger_sets` have one feature more.
   int set_features;
   int larger_sets;
