@@ -131,7 +131,8 @@ TEST_F(RotaryAttention, HasTheBitsOfTwoOperations) {
 }
 
 TEST_F(RotaryAttention, OfOneRowInALongContext) {
-  expect_as_two_operations(attention_shape(32, 8, 128, 4), DType::kBFloat16, false, {5000});
+  for (DType dtype : kFloatTypes)  // 16 bits hide what merging many splits makes of the last ones
+    expect_as_two_operations(attention_shape(32, 8, 128, 4), dtype, false, {5000});
 }
 
 TEST_F(Rope, RowsWithoutAPlaceStoreNothing) {
