@@ -59,29 +59,33 @@ TEST_F(Elementwise, RmsNormMatchesTheCpu) {
   }
 }
 
+// Few rows have a cluster of blocks each, many have one block.
 TEST_F(Elementwise, RmsNormOfARowDoesNotDependOnTheOthers) {
   for (std::int64_t columns : {577, 4096, 5120}) {
-    const std::int64_t rows = 33;
+    const std::int64_t rows = 65;
     const std::vector<float> x = noise(rows * columns, 6);
     const Tensor weight = put(noise(columns, 7), {columns});
     const Tensor out = poisoned(DType::kFloat32, {rows, columns});
     gpu().rms_norm(out, put(x, {rows, columns}), weight, 1e-5f);
     const std::vector<float> together = floats(out);
-    for (std::int64_t row : {0, 5, 32}) {
-      const auto first = x.begin() + row * columns;
-      const Tensor alone = poisoned(DType::kFloat32, {1, columns});
-      gpu().rms_norm(alone, put(std::vector<float>(first, first + columns), {1, columns}), weight,
-                     1e-5f);
-      EXPECT_TRUE(same_bits(floats(alone),
-                            std::span(together).subspan(size(row * columns), size(columns))));
-      // One element further on in memory, where rows are not aligned.
-      std::vector<float> shifted(size(columns) + 1);
-      std::copy(first, first + columns, shifted.begin() + 1);
-      const Tensor memory = put(shifted, {columns + 1});
-      const Tensor odd{memory.as<float>() + 1, DType::kFloat32, {1, columns}, memory.device};
-      gpu().rms_norm(alone, odd, weight, 1e-5f);
-      EXPECT_TRUE(same_bits(floats(alone),
-                            std::span(together).subspan(size(row * columns), size(columns))));
+    for (std::int64_t first_row : {0, 1, 64}) {
+      for (std::int64_t count : {1, 33, 64}) {
+        if (first_row + count > rows) continue;
+        const auto first = x.begin() + first_row * columns, last = first + count * columns;
+        const auto expected =
+            std::span(together).subspan(size(first_row * columns), size(count * columns));
+        const Tensor alone = poisoned(DType::kFloat32, {count, columns});
+        gpu().rms_norm(alone, put(std::vector<float>(first, last), {count, columns}), weight,
+                       1e-5f);
+        EXPECT_TRUE(same_bits(floats(alone), expected)) << columns << " " << count;
+        // One element further on in memory, where rows are not aligned.
+        std::vector<float> shifted(size(count * columns) + 1);
+        std::copy(first, last, shifted.begin() + 1);
+        const Tensor memory = put(shifted, {count * columns + 1});
+        const Tensor odd{memory.as<float>() + 1, DType::kFloat32, {count, columns}, memory.device};
+        gpu().rms_norm(alone, odd, weight, 1e-5f);
+        EXPECT_TRUE(same_bits(floats(alone), expected)) << columns << " " << count << " shifted";
+      }
     }
   }
 }

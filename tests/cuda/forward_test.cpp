@@ -102,19 +102,25 @@ INSTANTIATE_TEST_SUITE_P(Golden, Forward, testing::ValuesIn(golden_names()),
                          [](const auto& info) { return info.param; });
 
 // A checkpoint whose leaves suit the tensor cores, so that linear() takes its fast path.
-std::unique_ptr<Checkpoint> wide_checkpoint() {
-  const nlohmann::json config = {{"model_type", "llama"},    {"vocab_size", 4000},
-                                 {"hidden_size", 1024},      {"intermediate_size", 2816},
-                                 {"num_hidden_layers", 3},   {"num_attention_heads", 16},
-                                 {"num_key_value_heads", 8}, {"max_position_embeddings", 1024},
-                                 {"rms_norm_eps", 1e-5},     {"torch_dtype", "bfloat16"}};
+std::unique_ptr<Checkpoint> wide_checkpoint(int hidden_size = 1024) {
+  const nlohmann::json config = {{"model_type", "llama"},
+                                 {"vocab_size", 4000},
+                                 {"hidden_size", hidden_size},
+                                 {"intermediate_size", 2816},
+                                 {"num_hidden_layers", 3},
+                                 {"num_attention_heads", 16},
+                                 {"num_key_value_heads", 8},
+                                 {"max_position_embeddings", 1024},
+                                 {"rms_norm_eps", 1e-5},
+                                 {"torch_dtype", "bfloat16"},
+                                 {"head_dim", 64}};
   const TempDir folder;  // of this process alone: tests may run side by side
   return open_dummy_checkpoint(folder.write("config.json", config.dump()), 11);
 }
 
-LoadedModel wide_model(int ranks, DType dtype, bool deterministic = false) {
-  return LoadedModel(*wide_checkpoint(), Mesh::tensor_parallel(ranks, DeviceType::kCuda), dtype,
-                     {deterministic});
+LoadedModel wide_model(int ranks, DType dtype, bool deterministic = false, int hidden_size = 1024) {
+  return LoadedModel(*wide_checkpoint(hidden_size), Mesh::tensor_parallel(ranks, DeviceType::kCuda),
+                     dtype, {deterministic});
 }
 
 std::vector<std::int32_t> random_tokens(std::int64_t count, std::uint32_t seed) {
@@ -146,6 +152,18 @@ TEST_F(Wide, DecodeHasTheSameBitsOnAnyNumberOfGpus) {
     const auto one = decode_logits(wide_model(1, dtype), tokens);
     for (int ranks : even_degrees())
       EXPECT_SAME_BITS(decode_logits(wide_model(ranks, dtype), tokens), one);
+  }
+}
+
+// Rows of a norm in two and four steps, which are exchanged as they are computed, and in more.
+TEST_F(Wide, DecodeHasTheSameBitsOnAnyNumberOfGpusForLargeHiddenSizes) {
+  const auto tokens = random_tokens(6, 5);
+  for (int hidden_size : {4096, 8192, 8704}) {
+    const auto one = decode_logits(wide_model(1, DType::kBFloat16, false, hidden_size), tokens);
+    for (int ranks : even_degrees())
+      EXPECT_SAME_BITS(
+          decode_logits(wide_model(ranks, DType::kBFloat16, false, hidden_size), tokens), one)
+          << hidden_size;
   }
 }
 

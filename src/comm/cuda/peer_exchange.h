@@ -103,8 +103,9 @@ __device__ inline std::uint64_t* residual_slot(const ResidualExchange& exchange,
 __device__ inline void send_partial(const ResidualExchange& exchange, std::int64_t index,
                                     float value, std::uint32_t number) {
   const std::uint64_t word = static_cast<std::uint64_t>(number) << 32 | __float_as_uint(value);
+  int peer = exchange.rank;  // itself last
   for (int step = 0; step < exchange.world_size; ++step) {
-    const int peer = (exchange.rank + 1 + step) % exchange.world_size;
+    peer = peer + 1 == exchange.world_size ? 0 : peer + 1;
     asm volatile("st.relaxed.sys.global.u64 [%0], %1;" ::"l"(
                      residual_slot(exchange, peer, exchange.rank, index, number)),
                  "l"(word)
@@ -114,11 +115,11 @@ __device__ inline void send_partial(const ResidualExchange& exchange, std::int64
 
 // The sum over ranks of kSteps pieces of four neighbouring elements, the n-th from indices[n] on
 // (negative: none, nor any behind it), in the tree of comm.h. False: aborted. kPeers: at least the
-// world size.
-template <int kPeers, int kSteps>
+// world size. kMost: pieces of all ranks that registers have room for.
+template <int kPeers, int kMost, int kSteps>
 __device__ inline bool receive_sums(const PeerGroup& group, const std::int64_t (&indices)[kSteps],
                                     std::uint32_t number, float (&sums)[kSteps][4]) {
-  constexpr int kTogether = kPeers * kSteps <= 4 ? kSteps : 1;  // what registers have room for
+  constexpr int kTogether = kPeers * kSteps <= kMost ? kSteps : 1;
   const ResidualExchange& exchange = group.residual;
   const auto slot = [&](int sender, std::int64_t index) {
     return residual_slot(exchange, exchange.rank, sender, index, number);

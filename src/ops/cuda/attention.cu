@@ -176,16 +176,20 @@ __device__ void merge_words(const AttentionArguments& a, const RotaryArguments& 
     store(a.out, a.out_dtype, (row * a.heads + head) * a.head_dim + d, merged.sum / merged.total);
 }
 
+// Pairs of a lane.
+template <typename L>
+constexpr int kPairs = (L::kHeadDim / 2 + kWarp - 1) / kWarp;
+
 // A warp's head of the row's query, as scores need it; zeros if the row has no such head.
 template <typename L, int kQueries>
 __device__ void rotate_query(const AttentionArguments& a, const RotaryArguments& rotary,
-                             const RotaryAngles& angles, Shared<L, kQueries>& shared,
+                             const RotaryAngles<kPairs<L>>& angles, Shared<L, kQueries>& shared,
                              const float* head, int query, int lane) {
   const int half = a.head_dim / 2;
   for (int i = (head == nullptr ? 0 : a.head_dim) + lane; i < L::kHeadDim; i += kWarp)
     shared.queries[query][i] = 0.0f;
   if (head == nullptr) return;
-  RotaryHead x(head, lane, half);
+  RotaryHead<kPairs<L>> x(head, lane, half);
   if (rotary.q_norm != nullptr) x.normalize(rotary.q_norm, lane, half, rotary.eps);
   x.rotate(angles);
   x.for_each(lane, half, [&](int i, float value) { shared.queries[query][i] = value * a.scale; });
@@ -193,7 +197,7 @@ __device__ void rotate_query(const AttentionArguments& a, const RotaryArguments&
 
 // The row's key or value, by a warp, into `kept` and, unless it is null, into the cache.
 template <typename L>
-__device__ void store_newest(const AttentionArguments& a, const RotaryHead& x,
+__device__ void store_newest(const AttentionArguments& a, const RotaryHead<kPairs<L>>& x,
                              typename L::Element* kept, typename L::Element* cached, int lane) {
   for (int i = a.head_dim + lane; i < L::kHeadDim; i += kWarp)
     kept[i] = from_float<typename L::Element>(0.0f);
@@ -204,16 +208,34 @@ __device__ void store_newest(const AttentionArguments& a, const RotaryHead& x,
   });
 }
 
-// The number of this launch, to one thread of each block: one more than the last one's, which stays
-// until all blocks know it.
-__device__ inline unsigned next_launch(const RotaryArguments& rotary) {
-  volatile unsigned* const last = rotary.launches;
-  const unsigned launch = *last + 1;
-  if (atomicAdd(rotary.launches + 1, 1u) == gridDim.x * gridDim.y * gridDim.z - 1) {
-    rotary.launches[1] = 0;
-    *last = launch;
+// The number of a launch is one more than the last one's, which stays until all blocks have read
+// it. One thread of each block calls these, in this order, with time in between for what memory
+// answers.
+struct LaunchCount {
+  unsigned number = 0;
+  unsigned blocks_before = 0;
+
+  __device__ void begin(const RotaryArguments& rotary) {
+    number = *static_cast<volatile unsigned*>(rotary.launches) + 1;
   }
-  return launch;
+  __device__ void count(const RotaryArguments& rotary) {
+    blocks_before = atomicAdd(rotary.launches + 1, 1u);
+  }
+  __device__ void end(const RotaryArguments& rotary) const {
+    if (blocks_before != gridDim.x * gridDim.y * gridDim.z - 1) return;
+    rotary.launches[1] = 0;
+    *static_cast<volatile unsigned*>(rotary.launches) = number;
+  }
+};
+
+// For a block that has nothing to do.
+__device__ inline void skip_launch(const RotaryArguments& rotary) {
+  wait_for_previous_kernels();
+  if (threadIdx.x != 0) return;
+  LaunchCount launch;
+  launch.begin(rotary);
+  launch.count(rotary);
+  launch.end(rotary);
 }
 
 // Grid: rows, KV heads in a.parts parts, splits (each block takes every gridDim.z-th of its row's).
@@ -234,8 +256,7 @@ __global__ void __launch_bounds__(kThreads, 2)
   const int next_heads = a.parts * kQueries;
   const RowPlace place = row_place(a.rows, row);
   if (place.position < 0) {
-    if (kRotary) wait_for_previous_kernels();
-    if (kRotary && threadIdx.x == 0) next_launch(rotary);
+    if (kRotary) skip_launch(rotary);
     if (blockIdx.z != 0) return;
     for (int head = begin_head; head < end_head; head += next_heads)
       for (int i = static_cast<int>(threadIdx.x); i < min(kQueries, end_head - head) * a.head_dim;
@@ -248,8 +269,7 @@ __global__ void __launch_bounds__(kThreads, 2)
   const int splits = sight.last_split - sight.first_split + 1;
   const int first_split = sight.first_split + static_cast<int>(blockIdx.z);
   if (first_split > sight.last_split || begin_head >= end_head) {
-    if (kRotary) wait_for_previous_kernels();
-    if (kRotary && threadIdx.x == 0) next_launch(rotary);
+    if (kRotary) skip_launch(rotary);
     return;
   }
   const int half = a.head_dim / 2;
@@ -260,8 +280,10 @@ __global__ void __launch_bounds__(kThreads, 2)
       newest_offset =
           block * a.block_stride + (group * kBlock + place.position % kBlock) * a.head_dim;
   }
-  const RotaryAngles angles(kRotary ? place.position : 0, rotary.inverse_frequencies, lane,
-                            kRotary ? half : 0);
+  const RotaryAngles<kPairs<L>> angles(kRotary ? place.position : 0, rotary.inverse_frequencies,
+                                       lane, kRotary ? half : 0);
+  const bool counts = threadIdx.x == kThreads - 1;
+  LaunchCount launch;
   for (int split = first_split; split <= sight.last_split; split += static_cast<int>(gridDim.z)) {
     const int index = split * kWarps + warp;  // of the warp's block in the sequence
     const int first = max(sight.begin - index * kBlock, 0);
@@ -284,7 +306,10 @@ __global__ void __launch_bounds__(kThreads, 2)
       if constexpr (kRotary) {
         if (split == first_split && head == begin_head) {
           wait_for_previous_kernels();
-          if (threadIdx.x == kThreads - 1) shared.launch = next_launch(rotary);
+          if (counts) {
+            launch.begin(rotary);
+            shared.launch = launch.number;
+          }
         }
         const float* qkv = a.qkv + row * a.qkv_stride;
         const auto cached = [&](const void* cache) {
@@ -296,13 +321,13 @@ __global__ void __launch_bounds__(kThreads, 2)
                                     warp < count ? qkv + (head + warp) * a.head_dim : nullptr, warp,
                                     lane);
         } else if (split == sight.last_split && head == begin_head && warp == kQueries) {
-          RotaryHead key(qkv + (a.heads + group) * a.head_dim, lane, half);
+          RotaryHead<kPairs<L>> key(qkv + (a.heads + group) * a.head_dim, lane, half);
           if (rotary.k_norm != nullptr) key.normalize(rotary.k_norm, lane, half, rotary.eps);
           key.rotate(angles);
           store_newest<L>(a, key, shared.key, cached(a.keys), lane);
         } else if (split == sight.last_split && head == begin_head && warp == kQueries + 1) {
-          const RotaryHead value(qkv + (a.heads + rotary.kv_heads + group) * a.head_dim, lane,
-                                 half);
+          const RotaryHead<kPairs<L>> value(qkv + (a.heads + rotary.kv_heads + group) * a.head_dim,
+                                            lane, half);
           store_newest<L>(a, value, shared.value, cached(a.values), lane);
         }
       } else {
@@ -315,6 +340,7 @@ __global__ void __launch_bounds__(kThreads, 2)
         }
       }
       __syncthreads();
+      if (kRotary && counts && split == first_split && head == begin_head) launch.count(rotary);
       if (L::kAtOnce && newest >= 0 && seen >= 0) {
         keys.complete(shared.key, lane);
         values.complete(shared.value, lane);
@@ -330,6 +356,7 @@ __global__ void __launch_bounds__(kThreads, 2)
   }
 
   if constexpr (kRotary) {
+    if (counts) launch.end(rotary);
     // The last block merges: all others have begun before it, so that it waits for running ones.
     const int last = min(static_cast<int>(gridDim.z), splits) - 1;
     if (splits == 1 || static_cast<int>(blockIdx.z) != last) return;

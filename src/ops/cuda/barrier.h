@@ -93,13 +93,14 @@ __device__ inline void copy_part(Barrier& barrier, void* to, const void* map, in
 #endif
 }
 
-// The same for a box from this row on, `part` parts from the left. `map`: for so many rows.
+// The same for a box from this row of each half on, `part` parts from the left. `map`: for such
+// boxes.
 __device__ inline void copy_box(Barrier& barrier, void* to, const void* map, int row, int part) {
 #if __CUDA_ARCH__ >= 900
   asm volatile(
-      "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
-      ".L2::cache_hint [%0], [%1, {%2, %3, %4}], [%5], %6;" ::"r"(shared_address(to)),
-      "l"(map), "r"(0), "r"(part), "r"(row), "r"(barrier.address()), "l"(read_once())
+      "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
+      ".L2::cache_hint [%0], [%1, {%2, %3, %4, %5}], [%6], %7;" ::"r"(shared_address(to)),
+      "l"(map), "r"(0), "r"(part), "r"(row), "r"(0), "r"(barrier.address()), "l"(read_once())
       : "memory");
 #endif
 }

@@ -22,9 +22,9 @@ __device__ inline void allow_next_kernel() {
 #endif
 }
 
-// Waits until the kernels before this one are done and what they wrote is visible. Every thread of
-// every kernel calls it; before, nothing may be touched that a kernel of the same step writes. The
-// one exception waits for values instead (reduce_norm_kernel).
+// Waits until the kernels before this one are done and what they wrote is visible. All blocks of all
+// kernels do, before anything is touched that a kernel of the same step writes. The one exception
+// waits for values instead (reduce_norm_kernel).
 __device__ inline void wait_for_previous_kernels() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   cudaGridDependencySynchronize();
@@ -92,6 +92,7 @@ struct Block {
       : Block(dim3(static_cast<unsigned>(its_threads)), its_shared_bytes) {}
   dim3 threads;
   std::size_t shared_bytes;
+  int cluster = 1;  // blocks of a cluster, neighbours in x
 };
 
 // Enqueues kernel<<<(x, y, z), block>>>(arguments...). Nothing to do for an empty grid. Throws
@@ -103,17 +104,24 @@ void launch(cudaStream_t stream, void (*kernel)(Parameters...), std::int64_t x, 
   check(x > 0 && y > 0 && z > 0 && x <= kMaxGridX && y <= kMaxGridYZ && z <= kMaxGridYZ,
         "a kernel's grid cannot be {} x {} x {}", x, y, z);
   prepare(reinterpret_cast<const void*>(kernel), block.shared_bytes);
-  cudaLaunchAttribute early{};
-  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  early.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchAttribute attributes[2] = {};
+  unsigned count = 0;
+  if (can_start_early()) {
+    attributes[count].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attributes[count++].val.programmaticStreamSerializationAllowed = 1;
+  }
+  if (block.cluster > 1) {
+    attributes[count].id = cudaLaunchAttributeClusterDimension;
+    attributes[count++].val.clusterDim = {static_cast<unsigned>(block.cluster), 1, 1};
+  }
   cudaLaunchConfig_t config{};
   config.gridDim =
       dim3(static_cast<unsigned>(x), static_cast<unsigned>(y), static_cast<unsigned>(z));
   config.blockDim = block.threads;
   config.dynamicSmemBytes = block.shared_bytes;
   config.stream = stream;
-  config.attrs = &early;
-  config.numAttrs = can_start_early() ? 1 : 0;
+  config.attrs = attributes;
+  config.numAttrs = count;
   check_cuda(cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...));
   check_cuda(cudaGetLastError());
 }

@@ -90,6 +90,9 @@ struct RowsKernel : Group<kMaxRows, kNumPanels, kResult> {
     const int steps = (a.leaf_size + kStep - 1) / kStep;
 #pragma unroll
     for (int i = 0; i < kDepth; ++i) {
+      // In two halves, one after the other: the kernels before this one still wait for memory,
+      // behind all that was asked of it before.
+      if (i == kDepth / 2) asm volatile("cp.async.wait_group 0;" ::: "memory");
       copy_weights(queue + i * kStepBytes);
       advance();
       end_copies();
@@ -194,20 +197,32 @@ void launch_linear(LinearArguments arguments, const ResidualExchange& exchange, 
 }
 
 // False where it cannot run.
-template <typename T, Result kResult>
+template <typename T, Result kResult, int kDepth>
 bool launch_one_row(LinearArguments arguments, const ResidualExchange& exchange,
                     int multiprocessors, cudaStream_t stream) {
+  using Kernel = OneRowKernel<T, kResult, kDepth>;
   static thread_local const bool has =
-      is_for_hopper(reinterpret_cast<const void*>(&one_row_kernel<T, kResult>));
-  const std::size_t shared_bytes = OneRowKernel<T, kResult>::shared_bytes(arguments);
+      is_for_hopper(reinterpret_cast<const void*>(&one_row_kernel<T, kResult, kDepth>));
+  const std::size_t shared_bytes = Kernel::shared_bytes(arguments);
   if (!has || shared_bytes > static_cast<std::size_t>(max_shared_bytes())) return false;
-  const std::int64_t rows = arguments.features * (kResult == Result::kGated ? 2 : 1);
-  const BoxMaps maps =
-      make_box_maps(arguments.weight, rows, arguments.leading, arguments.leaf_size);
   const std::int64_t blocks = deal(arguments, multiprocessors);
-  launch(stream, one_row_kernel<T, kResult>, blocks, 1, 1, Block{kThreads + kWarp, shared_bytes},
-         arguments, exchange, maps);
+  // A set's last group may have fewer features; a larger set's has one more.
+  constexpr int kFeatures = Kernel::G::kFeatures;
+  const int heights[kBoxHeights] = {kFeatures, (arguments.set_features + 1) % kFeatures,
+                                    arguments.set_features % kFeatures};
+  const BoxMaps maps = make_box_maps(arguments.weight, Kernel::kHalves, arguments.features,
+                                     arguments.leading, arguments.leaf_size, heights);
+  launch(stream, one_row_kernel<T, kResult, kDepth>, blocks, 1, 1,
+         Block{kThreads + kWarp, shared_bytes}, arguments, exchange, maps);
   return true;
+}
+
+// As deep a ring as there is room for beside the input.
+template <typename T, Result kResult>
+bool launch_one_row(const LinearArguments& arguments, const ResidualExchange& exchange,
+                    int multiprocessors, cudaStream_t stream) {
+  return launch_one_row<T, kResult, 3>(arguments, exchange, multiprocessors, stream) ||
+         launch_one_row<T, kResult, 2>(arguments, exchange, multiprocessors, stream);
 }
 
 // The kernel for so many rows. A large queue leaves no room for a second block beside it, only for

@@ -1,8 +1,13 @@
-// RMS norm, with or without completing the residual stream first, on one rank or over all: one
-// block a row. Element i belongs to thread (i / 4) % kThreads, which adds its squares in order; the
-// threads' sums are added by block_sum(). So the order depends on nothing but the size.
+// RMS norm, with or without completing the residual stream first, on one rank or over all. A row
+// has kThreads threads, in one block or in a cluster of kBlocks. Element i belongs to thread
+// (i / 4) % kThreads, which adds its squares in order; warps add up their threads' sums, and then
+// those of the warps. So the order depends on nothing but the size.
+//
+// A cluster is for few rows: what a row's norm takes is the time in which its values come, and a
+// multiprocessor that also reads weights brings them more slowly than eight do.
 #include "comm/cuda/peer_exchange.h"
 #include "ops/cuda/checks.h"
+#include "ops/cuda/cluster.h"
 #include "ops/cuda/cuda_ops.h"
 #include "ops/cuda/element.h"
 #include "ops/cuda/launch.h"
@@ -11,6 +16,7 @@ namespace lockstep::cuda {
 namespace {
 
 constexpr int kThreads = 512;  // few enough to be beside the kernels that read weights
+constexpr int kBlocks = 8;     // of a cluster
 constexpr int kStep = 4;
 
 // Elements [i, i+4) of a row, zeros behind its end; kWide: the row has them and they are aligned.
@@ -50,13 +56,57 @@ struct NormArguments {
 using Step = Pack<float, kStep>;
 constexpr std::int64_t kStride = kThreads * kStep;
 // Steps of a thread that stay in registers between the two passes.
-constexpr int kMaxSteps = 2;
+constexpr int kKeptSteps = 2;
 
-// The first element of a thread's n-th step.
-__device__ std::int64_t place_of(int n) { return std::int64_t{threadIdx.x} * kStep + n * kStride; }
+// A row's threads.
+template <int kItsBlocks>
+struct Team {
+  static constexpr int kBlockThreads = kThreads / kItsBlocks;
+
+  static __device__ std::int64_t row() { return blockIdx.x / kItsBlocks; }
+  static __device__ int thread() {
+    return static_cast<int>(blockIdx.x) % kItsBlocks * kBlockThreads +
+           static_cast<int>(threadIdx.x);
+  }
+  // The first element of the thread's n-th step.
+  static __device__ std::int64_t place(int n) {
+    return std::int64_t{thread()} * kStep + n * kStride;
+  }
+
+  // What all blocks have of all of them.
+  struct Sums {
+    Barrier arrived;
+    float values[kThreads / kWarp];  // of each of the row's warps
+  };
+
+  // First of all; sum() once, later.
+  static __device__ void start(Sums& sums) {
+    if constexpr (kItsBlocks > 1) {
+      if (threadIdx.x == 0) {
+        sums.arrived.start(1);
+        barriers_started();
+        sums.arrived.expect(sizeof sums.values);
+      }
+      arrive_at_cluster();
+    }
+  }
+  static __device__ float sum(Sums& sums, float value) {
+    if constexpr (kItsBlocks == 1) {
+      return block_sum<kThreads>(value);
+    } else {
+      const int lane = static_cast<int>(threadIdx.x) % kWarp;
+      value = warp_sum(value);
+      wait_for_cluster();  // all blocks have begun
+      if (lane < kItsBlocks)
+        store_in_cluster(lane, sums.arrived, &sums.values[thread() / kWarp], value);
+      sums.arrived.wait(0);
+      return warp_sum(lane < kThreads / kWarp ? sums.values[lane] : 0.0f);
+    }
+  }
+};
 
 // What a thread has of a row, or of a vector of its size.
-template <int kSteps>
+template <typename Team, int kSteps>
 struct Steps {
   Step values[kSteps];
 
@@ -64,7 +114,7 @@ struct Steps {
   __device__ void load(const float* row, std::int64_t size) {
 #pragma unroll
     for (int n = 0; n < kSteps; ++n) {
-      const std::int64_t i = place_of(n);
+      const std::int64_t i = Team::place(n);
       values[n] = i < size ? load_step<kWide>(row, i, size) : Step{};
     }
   }
@@ -99,19 +149,24 @@ __device__ void write(const NormArguments& a, std::int64_t row, std::int64_t i, 
 }
 
 // 1 / sqrt(mean + eps), from each thread's sum of squares.
-__device__ float scale_of(const NormArguments& a, float sum) {
-  sum = block_sum<kThreads>(sum);
+template <typename Team>
+__device__ float scale_of(const NormArguments& a, typename Team::Sums& sums, float sum) {
+  sum = Team::sum(sums, sum);
   return 1.0f / sqrtf(__fadd_rn(sum / static_cast<float>(a.size), a.eps));
 }
 
-template <typename T, bool kWide>
-__global__ void __launch_bounds__(kThreads, 2) norm_kernel(const NormArguments a) {
+template <typename T, bool kWide, int kItsBlocks>
+__global__ void __launch_bounds__(kThreads / kItsBlocks, kItsBlocks == 1 ? 2 : kBlocks)
+    norm_kernel(const NormArguments a) {
+  using Team = Team<kItsBlocks>;
   allow_next_kernel();
-  Steps<kMaxSteps> weight;
-  weight.load<kWide>(a.weight, a.size);  // nothing that runs writes to it
+  __shared__ typename Team::Sums sums_of_warps;
+  Team::start(sums_of_warps);
+  Steps<Team, kKeptSteps> weight;
+  weight.template load<kWide>(a.weight, a.size);  // nothing that runs writes to it
   wait_for_previous_kernels();
-  const std::int64_t size = a.size, row = blockIdx.x * size;
-  Steps<kMaxSteps> kept;
+  const std::int64_t size = a.size, row = Team::row() * size;
+  Steps<Team, kKeptSteps> kept;
   float sum = 0.0f;
   const auto first_pass = [&](std::int64_t i) {
     Step step = load_step<kWide>(a.stream + row, i, size);
@@ -123,33 +178,38 @@ __global__ void __launch_bounds__(kThreads, 2) norm_kernel(const NormArguments a
     return step;
   };
 #pragma unroll
-  for (int n = 0; n < kMaxSteps; ++n)
-    if (place_of(n) < size) kept.values[n] = first_pass(place_of(n));
-  for (std::int64_t i = place_of(kMaxSteps); i < size; i += kStride) first_pass(i);
+  for (int n = 0; n < kKeptSteps; ++n)
+    if (Team::place(n) < size) kept.values[n] = first_pass(Team::place(n));
+  for (std::int64_t i = Team::place(kKeptSteps); i < size; i += kStride) first_pass(i);
 
-  const float scale = scale_of(a, sum);
+  const float scale = scale_of<Team>(a, sums_of_warps, sum);
 #pragma unroll
-  for (int n = 0; n < kMaxSteps; ++n)
-    if (place_of(n) < size)
-      write<T, kWide>(a, row, place_of(n), kept.values[n], weight.values[n], scale);
-  for (std::int64_t i = place_of(kMaxSteps); i < size; i += kStride)
+  for (int n = 0; n < kKeptSteps; ++n)
+    if (Team::place(n) < size)
+      write<T, kWide>(a, row, Team::place(n), kept.values[n], weight.values[n], scale);
+  for (std::int64_t i = Team::place(kKeptSteps); i < size; i += kStride)
     write<T, kWide>(a, row, i, load_step<kWide>(a.stream + row, i, size),
                     load_step<kWide>(a.weight, i, size), scale);
 }
 
 // The partials come from all ranks (partial_linear()), and to wait for them is enough: who sent
 // them had waited for everything before. Rows fit into registers.
-template <typename T, int kPeers, int kSteps>
-__global__ void __launch_bounds__(kThreads, kPeers* kSteps <= 8 ? 2 : 1)
+template <typename T, int kPeers, int kSteps, int kItsBlocks>
+__global__ void __launch_bounds__(kThreads / kItsBlocks, kItsBlocks > 1         ? kBlocks
+                                                         : kPeers * kSteps <= 8 ? 2
+                                                                                : 1)
     reduce_norm_kernel(const __grid_constant__ PeerGroup group, const NormArguments a) {
+  using Team = Team<kItsBlocks>;
   allow_next_kernel();
-  Steps<kSteps> weight;
+  __shared__ typename Team::Sums sums_of_warps;
+  Team::start(sums_of_warps);
+  Steps<Team, kSteps> weight;
   weight.template load<true>(a.weight, a.size);
   const std::uint32_t number = *static_cast<volatile std::uint32_t*>(group.residual.current);
-  const std::int64_t size = a.size, row = blockIdx.x * size;
+  const std::int64_t size = a.size, row = Team::row() * size;
   std::int64_t indices[kSteps];
 #pragma unroll
-  for (int n = 0; n < kSteps; ++n) indices[n] = place_of(n) < size ? row + place_of(n) : -1;
+  for (int n = 0; n < kSteps; ++n) indices[n] = Team::place(n) < size ? row + Team::place(n) : -1;
   Step streams[kSteps];
 #pragma unroll
   for (int n = 0; n < kSteps; ++n)
@@ -159,11 +219,11 @@ __global__ void __launch_bounds__(kThreads, kPeers* kSteps <= 8 ? 2 : 1)
       memcpy(&streams[n], &values, sizeof values);
     }
   float sums[kSteps][kStep];
-  receive_sums<kPeers>(group, indices, number, sums);
+  receive_sums<kPeers, kItsBlocks == 1 ? 4 : 8>(group, indices, number, sums);
   float sum = 0.0f;
 #pragma unroll
   for (int n = 0; n < kSteps; ++n) {
-    const std::int64_t i = place_of(n);
+    const std::int64_t i = Team::place(n);
     if (i >= size) continue;
     Step partial;
     memcpy(&partial, sums[n], sizeof partial);
@@ -171,26 +231,38 @@ __global__ void __launch_bounds__(kThreads, kPeers* kSteps <= 8 ? 2 : 1)
     store_step<true>(a.stream + row, i, size, streams[n]);
     sum = add_squares(streams[n], sum);
   }
-  const float scale = scale_of(a, sum);
+  const float scale = scale_of<Team>(a, sums_of_warps, sum);
 #pragma unroll
   for (int n = 0; n < kSteps; ++n)
-    if (place_of(n) < size)
-      write<T, true>(a, row, place_of(n), streams[n], weight.values[n], scale);
+    if (Team::place(n) < size)
+      write<T, true>(a, row, Team::place(n), streams[n], weight.values[n], scale);
   if (blockIdx.x == 0 && threadIdx.x == 0)
     *static_cast<volatile std::uint32_t*>(group.residual.last) = number;
 }
 
-template <typename T, int kPeers>
-auto reduce_norm_kernel_for(std::int64_t size) {
-  if (size <= kStride) return reduce_norm_kernel<T, kPeers, 1>;
-  return reduce_norm_kernel<T, kPeers, 2>;
+constexpr int kMaxSteps = 4;  // of a row whose partials come from all ranks
+
+using ReduceNormKernel = void (*)(PeerGroup, NormArguments);
+
+template <typename T, int kPeers, int kItsBlocks>
+ReduceNormKernel reduce_norm_kernel_for(std::int64_t size) {
+  if (size <= kStride) return reduce_norm_kernel<T, kPeers, 1, kItsBlocks>;
+  if (size <= 2 * kStride) return reduce_norm_kernel<T, kPeers, 2, kItsBlocks>;
+  return reduce_norm_kernel<T, kPeers, kMaxSteps, kItsBlocks>;
 }
 
-template <typename T>
-auto reduce_norm_kernel_for(int world_size, std::int64_t size) {
-  if (world_size <= 2) return reduce_norm_kernel_for<T, 2>(size);
-  return world_size <= 4 ? reduce_norm_kernel_for<T, 4>(size)
-                         : reduce_norm_kernel_for<T, kMaxPeers>(size);
+template <typename T, int kItsBlocks>
+ReduceNormKernel reduce_norm_kernel_for(int world_size, std::int64_t size) {
+  if (world_size <= 2) return reduce_norm_kernel_for<T, 2, kItsBlocks>(size);
+  return world_size <= 4 ? reduce_norm_kernel_for<T, 4, kItsBlocks>(size)
+                         : reduce_norm_kernel_for<T, kMaxPeers, kItsBlocks>(size);
+}
+
+// Whether rows get clusters: not where they are so many that blocks are plenty.
+bool in_clusters(std::int64_t rows) {
+  static thread_local const bool has =
+      is_for_hopper(reinterpret_cast<const void*>(&norm_kernel<float, true, kBlocks>));
+  return has && rows <= kMaxDecodeRows;
 }
 
 }  // namespace
@@ -216,13 +288,19 @@ void CudaOps::norm(const char* op, const Tensor& out, const Tensor& stream, cons
   const bool wide =
       size % kStep == 0 &&
       aligned({out.data, stream.data, arguments.partial, arguments.bias, weight.data}, 16);
-  with_element_type(out.dtype, [&](auto element) {
-    using T = decltype(element);
+  const bool cluster = in_clusters(rows);
+  const std::int64_t blocks = rows * (cluster ? kBlocks : 1);
+  Block block(cluster ? kThreads / kBlocks : kThreads);
+  if (cluster) block.cluster = kBlocks;
+  with_element_type(out.dtype, [&]<typename T>(T) {
     if (peers)
-      return launch(stream_, reduce_norm_kernel_for<T>(peers->world_size, size), rows, 1, 1,
-                    kThreads, *peers, arguments);
-    launch(stream_, wide ? norm_kernel<T, true> : norm_kernel<T, false>, rows, 1, 1, kThreads,
-           arguments);
+      return launch(stream_,
+                    cluster ? reduce_norm_kernel_for<T, kBlocks>(peers->world_size, size)
+                            : reduce_norm_kernel_for<T, 1>(peers->world_size, size),
+                    blocks, 1, 1, block, *peers, arguments);
+    auto kernel = wide ? norm_kernel<T, true, 1> : norm_kernel<T, false, 1>;
+    if (cluster) kernel = wide ? norm_kernel<T, true, kBlocks> : norm_kernel<T, false, kBlocks>;
+    launch(stream_, kernel, blocks, 1, 1, block, arguments);
   });
 }
 

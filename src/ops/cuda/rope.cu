@@ -9,7 +9,8 @@
 namespace lockstep::cuda {
 namespace {
 
-constexpr int kHeadsAtOnce = 4;  // warps of a block
+constexpr int kHeadsAtOnce = 4;                    // warps of a block
+constexpr int kPairs = kMaxRotaryDim / 2 / kWarp;  // of a lane
 
 struct RopeArguments {
   float* qkv;
@@ -40,12 +41,12 @@ __global__ void __launch_bounds__(kHeadsAtOnce* kWarp) rope_kernel(RopeArguments
   float* data =
       arguments.qkv + (row * (heads + 2 * kv_heads) + head) * std::int64_t{arguments.head_dim};
 
-  RotaryHead x(data, lane, half);
+  RotaryHead<kPairs> x(data, lane, half);
   const bool is_query = head < heads, is_value = head >= heads + kv_heads;
   if (!is_value) {
     const float* weight = is_query ? arguments.q_norm : arguments.k_norm;
     if (weight != nullptr) x.normalize(weight, lane, half, arguments.eps);
-    x.rotate(RotaryAngles(place.position, arguments.inverse_frequencies, lane, half));
+    x.rotate(RotaryAngles<kPairs>(place.position, arguments.inverse_frequencies, lane, half));
   }
 
   if (is_query) {

@@ -8,7 +8,6 @@
 namespace lockstep::cuda {
 
 inline constexpr int kMaxRotaryDim = 256;
-inline constexpr int kMaxRotaryPairs = kMaxRotaryDim / 2 / kWarp;  // of a lane
 
 inline void check_rotary(const char* op, const AttentionShape& shape,
                          const Tensor& inverse_frequencies, const Tensor* q_norm,
@@ -21,13 +20,14 @@ inline void check_rotary(const char* op, const AttentionShape& shape,
   if (k_norm != nullptr) check_tensor(op, "k_norm", *k_norm, DType::kFloat32, {shape.head_dim});
 }
 
-// By how much a position turns a lane's pairs.
+// By how much a position turns a lane's kPairs pairs.
+template <int kPairs>
 struct RotaryAngles {
-  float sine[kMaxRotaryPairs], cosine[kMaxRotaryPairs];
+  float sine[kPairs], cosine[kPairs];
 
   __device__ RotaryAngles(int position, const float* inverse_frequencies, int lane, int half) {
 #pragma unroll
-    for (int j = 0; j < kMaxRotaryPairs; ++j) {
+    for (int j = 0; j < kPairs; ++j) {
       const int i = lane + j * kWarp;
       if (i >= half) break;
       // The angle is a float32 product, as on the CPU.
@@ -38,12 +38,13 @@ struct RotaryAngles {
 };
 
 // A head of 2 * half elements: a lane's j-th pair is (i, i + half), i = lane + 32 j.
+template <int kPairs>
 struct RotaryHead {
-  float a[kMaxRotaryPairs], b[kMaxRotaryPairs];
+  float a[kPairs], b[kPairs];
 
   __device__ RotaryHead(const float* data, int lane, int half) {
 #pragma unroll
-    for (int j = 0; j < kMaxRotaryPairs; ++j) {
+    for (int j = 0; j < kPairs; ++j) {
       const int i = lane + j * kWarp;
       a[j] = i < half ? data[i] : 0.0f;
       b[j] = i < half ? data[i + half] : 0.0f;
@@ -55,11 +56,11 @@ struct RotaryHead {
   __device__ void normalize(const float* weight, int lane, int half, float eps) {
     float sum = 0.0f;
 #pragma unroll
-    for (int j = 0; j < kMaxRotaryPairs; ++j) sum = fmaf(b[j], b[j], fmaf(a[j], a[j], sum));
+    for (int j = 0; j < kPairs; ++j) sum = fmaf(b[j], b[j], fmaf(a[j], a[j], sum));
     sum = warp_sum(sum);
     const float scale = 1.0f / sqrtf(__fadd_rn(sum / static_cast<float>(2 * half), eps));
 #pragma unroll
-    for (int j = 0; j < kMaxRotaryPairs; ++j) {
+    for (int j = 0; j < kPairs; ++j) {
       const int i = lane + j * kWarp;
       if (i >= half) break;
       a[j] = a[j] * scale * weight[i];
@@ -67,9 +68,9 @@ struct RotaryHead {
     }
   }
 
-  __device__ void rotate(const RotaryAngles& by) {
+  __device__ void rotate(const RotaryAngles<kPairs>& by) {
 #pragma unroll
-    for (int j = 0; j < kMaxRotaryPairs; ++j) {
+    for (int j = 0; j < kPairs; ++j) {
       const float x = a[j], y = b[j];
       a[j] = __fsub_rn(__fmul_rn(x, by.cosine[j]), __fmul_rn(y, by.sine[j]));
       b[j] = __fadd_rn(__fmul_rn(y, by.cosine[j]), __fmul_rn(x, by.sine[j]));
@@ -80,7 +81,7 @@ struct RotaryHead {
   template <typename Function>
   __device__ void for_each(int lane, int half, Function&& f) const {
 #pragma unroll
-    for (int j = 0; j < kMaxRotaryPairs; ++j) {
+    for (int j = 0; j < kPairs; ++j) {
       const int i = lane + j * kWarp;
       if (i >= half) break;
       f(i, a[j]);

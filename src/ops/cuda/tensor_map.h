@@ -12,19 +12,20 @@ namespace lockstep::cuda {
 // would be (SWIZZLE_128B), so that the same pieces of neighbouring rows of full width are in
 // different banks.
 inline constexpr int kBoxColumns = 256, kBoxPart = 64, kBoxParts = kBoxColumns / kBoxPart;
-inline constexpr int kMaxBoxRows = 8;
-inline constexpr int kBoxHeights = 4;  // 1, 2, 4 and 8 rows
+inline constexpr int kBoxHeights = 3;
 
 // The columns of a matrix are cut into leaves of equal size, and these into boxes, of which the
 // last one may be narrower. To be a kernel's parameter.
 struct BoxMaps {
-  CUtensorMap full[kBoxHeights];    // by the logarithm of the height; if a leaf has room for one
+  CUtensorMap full[kBoxHeights];    // if a leaf has room for one
   CUtensorMap narrow[kBoxHeights];  // if the last box of a leaf is
   CUtensorMap part;                 // one row of one part, from any column on
 };
 
-// Of a matrix of 16-bit elements, rows `columns` elements apart, a multiple of eight. Leaves that
+// Of a matrix of 16-bit elements, of `halves` x `rows` rows that are `columns` elements apart, a
+// multiple of eight. A box has heights[i] rows of each half, if that is more than none. Leaves that
 // are no multiple of kBoxPart have `part` alone.
-BoxMaps make_box_maps(const void* data, std::int64_t rows, std::int64_t columns, int leaf_size);
+BoxMaps make_box_maps(const void* data, int halves, std::int64_t rows, std::int64_t columns,
+                      int leaf_size, const int (&heights)[kBoxHeights]);
 
 }  // namespace lockstep::cuda
