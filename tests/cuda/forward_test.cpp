@@ -159,11 +159,11 @@ TEST_F(Wide, DecodeHasTheSameBitsOnAnyNumberOfGpus) {
 TEST_F(Wide, DecodeHasTheSameBitsOnAnyNumberOfGpusForLargeHiddenSizes) {
   const auto tokens = random_tokens(6, 5);
   for (int hidden_size : {4096, 8192, 8704}) {
+    SCOPED_TRACE(hidden_size);
     const auto one = decode_logits(wide_model(1, DType::kBFloat16, false, hidden_size), tokens);
     for (int ranks : even_degrees())
       EXPECT_SAME_BITS(
-          decode_logits(wide_model(ranks, DType::kBFloat16, false, hidden_size), tokens), one)
-          << hidden_size;
+          decode_logits(wide_model(ranks, DType::kBFloat16, false, hidden_size), tokens), one);
   }
 }
 

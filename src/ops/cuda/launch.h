@@ -1,5 +1,5 @@
 // The one way in which kernels are launched. A kernel may begin while those before it on the stream
-// still run (programmatic dependent launch, on devices that can): as soon as all blocks of the one
+// still run (programmatic dependent launch, on Hopper and later): as soon as all blocks of the one
 // before it have begun and there is room. Its blocks then wait in wait_for_previous_kernels(), and
 // may read ahead what no kernel writes: weights.
 #pragma once
@@ -22,9 +22,9 @@ __device__ inline void allow_next_kernel() {
 #endif
 }
 
-// Waits until the kernels before this one are done and what they wrote is visible. All blocks of all
-// kernels do, before anything is touched that a kernel of the same step writes. The one exception
-// waits for values instead (reduce_norm_kernel).
+// Waits until the kernels before this one are done and what they wrote is visible. All blocks of
+// all kernels do, before anything is touched that a kernel of the same step writes. The one
+// exception waits for values instead (reduce_norm_kernel).
 __device__ inline void wait_for_previous_kernels() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   cudaGridDependencySynchronize();
@@ -34,17 +34,6 @@ __device__ inline void wait_for_previous_kernels() {
 __device__ inline void begin_kernel() {
   allow_next_kernel();
   wait_for_previous_kernels();
-}
-
-// Whether the calling thread's device can start a kernel early. A rank's thread keeps its device.
-inline bool can_start_early() {
-  static thread_local const bool can = [] {
-    int device = 0, major = 0;
-    check_cuda(cudaGetDevice(&device));
-    check_cuda(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
-    return major >= 9;
-  }();
-  return can;
 }
 
 // The most shared memory that a block can have on the calling thread's device.
@@ -58,26 +47,40 @@ inline int max_shared_bytes() {
   return bytes;
 }
 
+// What is known of a kernel on the calling thread's device. A rank's thread keeps its device.
+struct KernelState {
+  bool for_hopper = false;
+  bool prepared = false;
+  std::size_t shared_bytes = 0;  // that it may have
+};
+inline KernelState& state_of(const void* kernel) {
+  static thread_local std::unordered_map<const void*, KernelState> states;
+  const auto [entry, first] = states.try_emplace(kernel);
+  if (first) {
+    cudaFuncAttributes attributes{};
+    check_cuda(cudaFuncGetAttributes(&attributes, kernel));
+    entry->second.for_hopper = attributes.ptxVersion >= 90;
+  }
+  return entry->second;
+}
+
 // Whether what runs of `kernel` was compiled with Hopper's instructions: code for older devices
 // runs on newer ones as well.
-inline bool is_for_hopper(const void* kernel) {
-  cudaFuncAttributes attributes{};
-  check_cuda(cudaFuncGetAttributes(&attributes, kernel));
-  return attributes.ptxVersion >= 90;
+template <typename... Parameters>
+bool is_for_hopper(void (*kernel)(Parameters...)) {
+  return state_of(reinterpret_cast<const void*>(kernel)).for_hopper;
 }
 
 inline constexpr std::int64_t kMaxGridX = 0x7fffffff;
 inline constexpr std::int64_t kMaxGridYZ = 65535;
 
-// Lets a kernel have its shared memory. All kernels ask for the
-// same division between shared memory and L1 cache: kernels that differ there cannot be on a
-// multiprocessor at the same time.
+// Lets a kernel have its shared memory. All kernels ask for the same division between shared memory
+// and L1 cache: kernels that differ there cannot be on a multiprocessor at the same time.
 inline void prepare(const void* kernel, std::size_t shared_bytes) {
-  // How much it may have. A rank's thread keeps its device.
-  static thread_local std::unordered_map<const void*, std::size_t> prepared;
-  const auto [entry, first] = prepared.try_emplace(kernel, shared_bytes);
-  if (!first && entry->second >= shared_bytes) return;
-  entry->second = shared_bytes;
+  KernelState& state = state_of(kernel);
+  if (state.prepared && state.shared_bytes >= shared_bytes) return;
+  state.prepared = true;
+  state.shared_bytes = shared_bytes;
   check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
                                   cudaSharedmemCarveoutMaxShared));
   check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
@@ -106,7 +109,7 @@ void launch(cudaStream_t stream, void (*kernel)(Parameters...), std::int64_t x, 
   prepare(reinterpret_cast<const void*>(kernel), block.shared_bytes);
   cudaLaunchAttribute attributes[2] = {};
   unsigned count = 0;
-  if (can_start_early()) {
+  if (is_for_hopper(kernel)) {
     attributes[count].id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attributes[count++].val.programmaticStreamSerializationAllowed = 1;
   }

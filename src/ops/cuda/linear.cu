@@ -11,6 +11,7 @@
 #include "ops/cuda/checks.h"
 #include "ops/cuda/cuda_ops.h"
 #include "ops/cuda/element.h"
+#include "ops/cuda/few_rows.h"
 #include "ops/cuda/launch.h"
 #include "ops/cuda/matmul.h"
 #include "ops/cuda/one_row.h"
@@ -196,24 +197,27 @@ void launch_linear(LinearArguments arguments, const ResidualExchange& exchange, 
          arguments, exchange);
 }
 
+template <Result kResult>
+BoxMaps maps_of_panels(const LinearArguments& a) {
+  constexpr int kFeatures = WeightRing<kResult, 1>::kFeatures;
+  // A set's last panel may have fewer features; a larger set's has one more.
+  const int heights[kBoxHeights] = {kFeatures, (a.set_features + 1) % kFeatures,
+                                    a.set_features % kFeatures};
+  return make_box_maps(a.weight, WeightRing<kResult, 1>::kHalves, a.features, a.leading,
+                       a.leaf_size, heights);
+}
+
 // False where it cannot run.
 template <typename T, Result kResult, int kDepth>
 bool launch_one_row(LinearArguments arguments, const ResidualExchange& exchange,
                     int multiprocessors, cudaStream_t stream) {
-  using Kernel = OneRowKernel<T, kResult, kDepth>;
-  static thread_local const bool has =
-      is_for_hopper(reinterpret_cast<const void*>(&one_row_kernel<T, kResult, kDepth>));
-  const std::size_t shared_bytes = Kernel::shared_bytes(arguments);
-  if (!has || shared_bytes > static_cast<std::size_t>(max_shared_bytes())) return false;
+  constexpr auto kKernel = one_row_kernel<T, kResult, kDepth>;
+  const std::size_t shared_bytes = OneRowKernel<T, kResult, kDepth>::shared_bytes(arguments);
+  if (!is_for_hopper(kKernel) || shared_bytes > static_cast<std::size_t>(max_shared_bytes()))
+    return false;
   const std::int64_t blocks = deal(arguments, multiprocessors);
-  // A set's last group may have fewer features; a larger set's has one more.
-  constexpr int kFeatures = Kernel::G::kFeatures;
-  const int heights[kBoxHeights] = {kFeatures, (arguments.set_features + 1) % kFeatures,
-                                    arguments.set_features % kFeatures};
-  const BoxMaps maps = make_box_maps(arguments.weight, Kernel::kHalves, arguments.features,
-                                     arguments.leading, arguments.leaf_size, heights);
-  launch(stream, one_row_kernel<T, kResult, kDepth>, blocks, 1, 1,
-         Block{kThreads + kWarp, shared_bytes}, arguments, exchange, maps);
+  launch(stream, kKernel, blocks, 1, 1, Block{kThreads + kWarp, shared_bytes}, arguments, exchange,
+         maps_of_panels<kResult>(arguments));
   return true;
 }
 
@@ -225,6 +229,23 @@ bool launch_one_row(const LinearArguments& arguments, const ResidualExchange& ex
          launch_one_row<T, kResult, 2>(arguments, exchange, multiprocessors, stream);
 }
 
+// The same for two to eight rows.
+template <typename T, Result kResult>
+bool launch_few_rows(LinearArguments arguments, const ResidualExchange& exchange,
+                     int multiprocessors, cudaStream_t stream) {
+  constexpr auto kKernel = few_rows_kernel<T, kResult>;
+  constexpr std::size_t kSharedBytes = sizeof(typename FewRowsKernel<T, kResult>::Memory);
+  if (!is_for_hopper(kKernel) || kSharedBytes > static_cast<std::size_t>(max_shared_bytes()) ||
+      arguments.leaf_size % kBoxPart != 0 || !aligned({arguments.x}, 16))
+    return false;
+  const std::int64_t blocks = deal(arguments, multiprocessors);
+  launch(stream, kKernel, blocks, 1, 1, Block{kThreads + kWarp, kSharedBytes}, arguments, exchange,
+         maps_of_panels<kResult>(arguments),
+         make_input_maps(arguments.x, arguments.rows, arguments.in_features, arguments.leaf_size,
+                         kTileRows));
+  return true;
+}
+
 // The kernel for so many rows. A large queue leaves no room for a second block beside it, only for
 // the small kernels in between: so that each multiprocessor gets one block, and as much as another.
 template <typename T, Result kResult>
@@ -233,6 +254,9 @@ void launch_linear(const LinearArguments& arguments, const ResidualExchange& exc
   const int rows = arguments.rows;
   const bool large = max_shared_bytes() >= kLargeSharedBytes;
   if (rows == 1 && launch_one_row<T, kResult>(arguments, exchange, multiprocessors, stream)) return;
+  if (rows > 1 && rows <= kTileRows &&
+      launch_few_rows<T, kResult>(arguments, exchange, multiprocessors, stream))
+    return;
   auto launch = large ? launch_linear<RowsKernel<T, kResult, 32, 2, 4>>
                       : launch_linear<RowsKernel<T, kResult, 32, 2, 2>>;
   if (rows <= 8)

@@ -260,9 +260,7 @@ ReduceNormKernel reduce_norm_kernel_for(int world_size, std::int64_t size) {
 
 // Whether rows get clusters: not where they are so many that blocks are plenty.
 bool in_clusters(std::int64_t rows) {
-  static thread_local const bool has =
-      is_for_hopper(reinterpret_cast<const void*>(&norm_kernel<float, true, kBlocks>));
-  return has && rows <= kMaxDecodeRows;
+  return rows <= kMaxDecodeRows && is_for_hopper(norm_kernel<float, true, kBlocks>);
 }
 
 }  // namespace

@@ -26,41 +26,71 @@ PFN_cuTensorMapEncodeTiled_v12000 encoder() {
   return function;
 }
 
-}  // namespace
+// A matrix of 16-bit elements, as halves of `rows` rows each, in parts of kBoxPart columns.
+struct Parts {
+  const void* data;
+  cuuint64_t columns;
+  cuuint64_t rows;
+  cuuint32_t halves;
 
-BoxMaps make_box_maps(const void* data, int halves, std::int64_t rows, std::int64_t columns,
-                      int leaf_size, const int (&heights)[kBoxHeights]) {
+  CUtensorMap map_of_boxes(int parts, int height) const {
+    const cuuint64_t sizes[4] = {kBoxPart, columns / kBoxPart, rows, halves};
+    const cuuint64_t strides[3] = {kBoxPart * 2, columns * 2, rows * columns * 2};  // bytes
+    const cuuint32_t box[4] = {kBoxPart, static_cast<cuuint32_t>(parts),
+                               static_cast<cuuint32_t>(height), halves};
+    return encode(4, sizes, strides, box);
+  }
+  CUtensorMap map_of_parts() const {
+    const cuuint64_t sizes[2] = {columns, rows * halves}, strides[1] = {columns * 2};
+    const cuuint32_t box[2] = {kBoxPart, 1};
+    return encode(2, sizes, strides, box);
+  }
+
+ private:
   // No promotion in the L2 cache: asked for 256 bytes at a time, weights come 6% slower.
-  const auto encode = [&](CUtensorMap& map, cuuint32_t rank, const cuuint64_t* sizes,
-                          const cuuint64_t* strides, const cuuint32_t* box) {
+  CUtensorMap encode(cuuint32_t rank, const cuuint64_t* sizes, const cuuint64_t* strides,
+                     const cuuint32_t* box) const {
     const cuuint32_t steps[4] = {1, 1, 1, 1};
+    CUtensorMap map;
     const CUresult status =
         encoder()(&map, CU_TENSOR_MAP_DATA_TYPE_UINT16, rank, const_cast<void*>(data), sizes,
                   strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
                   CU_TENSOR_MAP_L2_PROMOTION_NONE, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
     check(status == CUDA_SUCCESS, "CUDA: a tensor map of {} x {} elements was refused ({})",
           halves * rows, columns, static_cast<int>(status));
-  };
-  const auto width = static_cast<cuuint64_t>(columns), height = static_cast<cuuint64_t>(rows);
-  const auto num_halves = static_cast<cuuint32_t>(halves);
-  BoxMaps maps{};
-  if (leaf_size % kBoxPart == 0) {
-    const cuuint64_t sizes[4] = {kBoxPart, width / kBoxPart, height, num_halves};
-    const cuuint64_t strides[3] = {kBoxPart * 2, width * 2, height * width * 2};  // bytes
-    const int parts = leaf_size / kBoxPart;
-    const auto narrow = static_cast<cuuint32_t>(parts % kBoxParts);
-    for (int i = 0; i < kBoxHeights; ++i) {
-      const auto box_height = static_cast<cuuint32_t>(heights[i]);
-      if (box_height == 0) continue;
-      const cuuint32_t box[4] = {kBoxPart, kBoxParts, box_height, num_halves};
-      if (parts >= kBoxParts) encode(maps.full[i], 4, sizes, strides, box);
-      const cuuint32_t narrow_box[4] = {kBoxPart, narrow, box_height, num_halves};
-      if (narrow > 0) encode(maps.narrow[i], 4, sizes, strides, narrow_box);
-    }
+    return map;
   }
-  const cuuint64_t sizes[2] = {width, height * num_halves}, strides[1] = {width * 2};
-  const cuuint32_t box[2] = {kBoxPart, 1};
-  encode(maps.part, 2, sizes, strides, box);
+};
+
+Parts parts_of(const void* data, int halves, std::int64_t rows, std::int64_t columns) {
+  return {data, static_cast<cuuint64_t>(columns), static_cast<cuuint64_t>(rows),
+          static_cast<cuuint32_t>(halves)};
+}
+
+}  // namespace
+
+BoxMaps make_box_maps(const void* data, int halves, std::int64_t rows, std::int64_t columns,
+                      int leaf_size, const int (&heights)[kBoxHeights]) {
+  const Parts matrix = parts_of(data, halves, rows, columns);
+  BoxMaps maps{};
+  maps.part = matrix.map_of_parts();
+  if (leaf_size % kBoxPart != 0) return maps;
+  const int parts = leaf_size / kBoxPart, narrow = parts % kBoxParts;
+  for (int i = 0; i < kBoxHeights; ++i) {
+    if (heights[i] == 0) continue;
+    if (parts >= kBoxParts) maps.full[i] = matrix.map_of_boxes(kBoxParts, heights[i]);
+    if (narrow > 0) maps.narrow[i] = matrix.map_of_boxes(narrow, heights[i]);
+  }
+  return maps;
+}
+
+InputMaps make_input_maps(const void* data, std::int64_t rows, std::int64_t columns, int leaf_size,
+                          int height) {
+  const Parts matrix = parts_of(data, 1, rows, columns);
+  const int parts = leaf_size / kBoxPart, narrow = parts % kBoxParts;
+  InputMaps maps{};
+  if (parts >= kBoxParts) maps.full = matrix.map_of_boxes(kBoxParts, height);
+  if (narrow > 0) maps.narrow = matrix.map_of_boxes(narrow, height);
   return maps;
 }
 

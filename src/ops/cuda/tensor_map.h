@@ -28,4 +28,15 @@ struct BoxMaps {
 BoxMaps make_box_maps(const void* data, int halves, std::int64_t rows, std::int64_t columns,
                       int leaf_size, const int (&heights)[kBoxHeights]);
 
+// Of up to a box's rows of inputs.
+struct InputMaps {
+  CUtensorMap full;
+  CUtensorMap narrow;
+};
+
+// Boxes of `height` rows of a matrix of 16-bit elements with `rows` of them, zeros where it has no
+// more. leaf_size: a multiple of kBoxPart.
+InputMaps make_input_maps(const void* data, std::int64_t rows, std::int64_t columns, int leaf_size,
+                          int height);
+
 }  // namespace lockstep::cuda

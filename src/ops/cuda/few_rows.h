@@ -1,0 +1,133 @@
+// A product of two to eight rows, on Hopper: a tensor-core tile's worth, so that it takes as long
+// as one row's, but for the inputs. They pass through places of their own, which each warp fills
+// for itself, once for all the panels of a group.
+#pragma once
+
+#include <cstdint>
+
+#include "ops/cuda/launch.h"
+#include "ops/cuda/weight_ring.h"
+
+namespace lockstep::cuda {
+namespace {
+
+template <typename T, Result kItsResult>
+struct FewRowsKernel : Group<kTileRows, 2, kItsResult> {
+  using G = Group<kTileRows, 2, kItsResult>;
+  using Ring = WeightRing<kItsResult, 2>;
+  static constexpr int kInputDepth = 2;
+  static constexpr int kInputBytes = kTileRows * kBoxColumns * 2;
+
+  struct Memory {
+    Ring ring;
+    alignas(1024) unsigned char inputs[kWarps * kInputDepth][kInputBytes];
+    float sums[G::kSumBytes / sizeof(float)];
+    Barrier input_arrived[kWarps * kInputDepth];
+  };
+
+  static __device__ void start(Memory& memory) {
+    memory.ring.start();
+    for (Barrier& barrier : memory.input_arrived) barrier.start(1);
+    barriers_started();
+  }
+
+  // Panels of the group, of the larger sets.
+  static __device__ int panels(const LinearArguments& a, int group) {
+    const int features = a.set_features + (a.larger_sets > 0) - group * G::kFeatures;
+    return min(G::kPanels, (features + G::kPanelFeatures - 1) / G::kPanelFeatures);
+  }
+
+  static __device__ void produce(const LinearArguments& a, const BoxMaps& maps, Memory& memory,
+                                 int lane) {
+    const Share share(a, lane % kWarps);
+    Turn turn;
+    const int groups = G::count(a);
+    for (int group = 0; group < groups; ++group)
+      for (int column = 0; column < a.leaf_size; column += kBoxColumns)
+        for (int panel = 0; panel < panels(a, group); ++panel)
+          memory.ring.ask(a, maps, share, lane, turn, group * G::kPanels + panel, column);
+  }
+
+  static __device__ void multiply(const LinearArguments& a, const ResidualExchange& exchange,
+                                  const InputMaps& maps, Memory& memory) {
+    const Share share(a, static_cast<int>(threadIdx.x) / kWarp);
+    const int row = share.lane / 4, quarter = share.lane % 4;
+    // The first column of the box of inputs that is asked for next.
+    int next_column = 0;
+    const auto ask_for_input = [&](const Turn& turn) {
+      const int place = share.warp * kInputDepth + turn.place;
+      const int parts = Ring::parts(a, next_column);
+      memory.input_arrived[place].expect(kTileRows * parts * Ring::kPartBytes);
+      copy_box(memory.input_arrived[place], memory.inputs[place],
+               parts == kBoxParts ? &maps.full : &maps.narrow, 0,
+               (static_cast<int>(share.first_column) + next_column) / kBoxPart);
+    };
+    const auto advance = [&] {
+      next_column += kBoxColumns;
+      if (next_column >= a.leaf_size) next_column = 0;
+    };
+    wait_for_previous_kernels();
+    const std::uint32_t number = begin_exchange<kItsResult>(exchange);
+    const int groups = G::count(a);
+    int boxes = groups * ((a.leaf_size + kBoxColumns - 1) / kBoxColumns);  // to be asked for
+    Turn input_turn;
+    for (int i = 0; i < kInputDepth && boxes > 0; ++i, --boxes) {
+      if (share.lane == 0) ask_for_input(input_turn);
+      advance();
+      input_turn.advance(kInputDepth);
+    }
+    input_turn = Turn{};
+
+    Turn turn;
+    for (int group = 0; group < groups; ++group) {
+      const int num_panels = panels(a, group);
+      float d[G::kPanels][1][4] = {};
+      for (int column = 0; column < a.leaf_size; column += kBoxColumns) {
+        const int place = share.warp * kInputDepth + input_turn.place;
+        memory.input_arrived[place].wait(input_turn.times);
+        const unsigned char* const inputs = memory.inputs[place];
+#pragma unroll
+        for (int panel = 0; panel < G::kPanels; ++panel) {
+          if (panel >= num_panels) break;
+          const int lower = lower_row<Ring>(share, group * G::kPanels + panel);
+          const unsigned char* const weights = memory.ring.wait(share.warp, turn);
+          for_each_step(a, column, quarter, [&](int i, int parts, bool) {
+            const uint4 input[1] = {load_piece(inputs, row, parts, i, quarter)};
+            multiply_step<T>(d[panel], load_piece(weights, row, parts, i, quarter),
+                             load_piece(weights, lower, parts, i, quarter), input);
+          });
+          memory.ring.release(share.lane, turn);
+        }
+        __syncwarp();  // all have read the inputs
+        if (boxes > 0) {
+          if (share.lane == 0) ask_for_input(input_turn);
+          advance();
+          --boxes;
+        }
+        input_turn.advance(kInputDepth);
+      }
+      G::template finish<T>(a, share, exchange, number, group, d, memory.sums);
+    }
+  }
+};
+
+template <typename T, Result kResult>
+__global__ __launch_bounds__(kThreads + kWarp, 1) void few_rows_kernel(
+    const LinearArguments a, const __grid_constant__ ResidualExchange exchange,
+    const __grid_constant__ BoxMaps maps, const __grid_constant__ InputMaps input_maps) {
+#if __CUDA_ARCH__ >= 900
+  using Kernel = FewRowsKernel<T, kResult>;
+  if (kResult != Result::kExchanged) allow_next_kernel();
+  auto& memory = *static_cast<typename Kernel::Memory*>(launched_shared_memory());
+  const int thread = static_cast<int>(threadIdx.x);
+  if (thread == 0) Kernel::start(memory);
+  __syncthreads();
+  if (thread < kThreads)
+    Kernel::multiply(a, exchange, input_maps, memory);
+  else
+    Kernel::produce(a, maps, memory, thread % kWarp);
+#endif
+}
+
+}  // namespace
+}  // namespace lockstep::cuda

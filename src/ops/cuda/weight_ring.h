@@ -1,0 +1,139 @@
+// The way of weights to the warps that multiply, on Hopper: in boxes (tensor_map.h), as large as
+// can be, which a warp of its own asks for, early.
+#pragma once
+
+#include <cstdint>
+
+#include "ops/cuda/barrier.h"
+#include "ops/cuda/product.h"
+#include "ops/cuda/tensor_map.h"
+
+namespace lockstep::cuda {
+namespace {
+
+// A place of a ring, and how often it was used before.
+struct Turn {
+  int place = 0;
+  unsigned times = 0;
+
+  __device__ void advance(int depth) {
+    if (++place < depth) return;
+    place = 0;
+    ++times;
+  }
+};
+
+// A ring of kDepth places for each warp, each a panel of up to kBoxColumns columns. The places of
+// all warps with the same number are asked for together, so that what lies together in memory is
+// read together, by one warp: copies of boxes are taken slowly when memory is busy.
+template <Result kResult, int kDepth>
+struct WeightRing {
+  static constexpr int kRowBytes = kBoxColumns * 2, kPartBytes = kBoxPart * 2;
+  static constexpr int kPlaceBytes = kPanel * kRowBytes;
+  static constexpr int kHalves = kResult == Result::kGated ? 2 : 1;  // of the matrix
+  static constexpr int kFeatures = kPanel / kHalves;                 // of a panel
+  static_assert(kBoxPart == 2 * kStep);
+
+  alignas(1024) unsigned char places[kWarps * kDepth][kPlaceBytes];
+  Barrier full[kWarps * kDepth];  // of each place
+  Barrier empty[kDepth];          // of all warps' places with that number
+
+  __device__ void start() {
+    for (Barrier& barrier : full) barrier.start(1);
+    for (Barrier& barrier : empty) barrier.start(kWarps);
+  }
+
+  // Features of a set's panel, the set's `panel`-th.
+  static __device__ int count(const Share& share, int panel) {
+    return min(max(share.features - panel * kFeatures, 0), kFeatures);
+  }
+  // A leaf's columns from `column` on are whole parts, even where the leaf ends: what is behind it
+  // is not used.
+  static __device__ int parts(const LinearArguments& a, int column) {
+    return min(kBoxParts, (a.leaf_size - column + kBoxPart - 1) / kBoxPart);
+  }
+
+  // For the warp that asks: panel `panel` of all sets, columns from `column` of each leaf on. Lane
+  // w, of the first kWarps ones, does it for warp w.
+  __device__ void ask(const LinearArguments& a, const BoxMaps& maps, const Share& share, int lane,
+                      Turn& turn, int panel, int column) {
+    if (turn.times > 0) empty[turn.place].wait(turn.times - 1);
+    if (lane < kWarps) {
+      const int place = lane * kDepth + turn.place;
+      // One after the other while nothing is multiplied: the kernels before this one still wait for
+      // memory, behind all that was asked of it before.
+      if (turn.times == 0 && turn.place > 0) full[place - 1].wait(0);
+      fill(a, maps, share, place, panel, column);
+    }
+    __syncwarp();
+    turn.advance(kDepth);
+  }
+
+  __device__ void fill(const LinearArguments& a, const BoxMaps& maps, const Share& share, int place,
+                       int panel, int column) {
+    const int row = static_cast<int>(share.begin) + panel * kFeatures;
+    const int features = count(share, panel), width = parts(a, column);
+    Barrier& barrier = full[place];
+    unsigned char* const to = places[place];
+    column += static_cast<int>(share.first_column);
+    barrier.expect(kHalves * features * width * kPartBytes);
+    if (features == 0) return;
+    if (a.leaf_size % kBoxPart == 0) {
+      const int height = features == kFeatures ? 0 : share.features > a.set_features ? 1 : 2;
+      copy_box(barrier, to, (width == kBoxParts ? maps.full : maps.narrow) + height, row,
+               column / kBoxPart);
+      return;
+    }
+    for (int i = 0; i < kHalves * features; ++i)
+      for (int part = 0; part < width; ++part)
+        copy_part(barrier, to + i * kRowBytes + part * kPartBytes, &maps.part,
+                  i < features ? row + i : row + static_cast<int>(a.features) + i - features,
+                  column + part * kBoxPart);
+  }
+
+  // For the warps that multiply: their place, when it is full,
+  __device__ const unsigned char* wait(int warp, const Turn& turn) {
+    const int place = warp * kDepth + turn.place;
+    full[place].wait(turn.times);
+    return places[place];
+  }
+  // and when all its lanes have read it.
+  __device__ void release(int lane, Turn& turn) {
+    __syncwarp();
+    if (lane == 0) empty[turn.place].arrive();
+    turn.advance(kDepth);
+  }
+};
+
+// Calls step(i, parts, in_leaf) for each kStep columns of a leaf's box from `column` on: `parts` is
+// how many lie between its rows, and whether the lane's eight columns are the leaf's.
+template <typename Step>
+__device__ inline void for_each_step(const LinearArguments& a, int column, int quarter,
+                                     Step&& step) {
+  if (column + kBoxColumns <= a.leaf_size) {
+#pragma unroll
+    for (int i = 0; i < kBoxColumns / kStep; ++i) step(i, kBoxParts, true);
+    return;
+  }
+  const int rest = a.leaf_size - column;
+  // Boxes are as wide as what is left; parts of rows lie as far apart as in a full one.
+  const int parts = rest % kBoxPart == 0 ? rest / kBoxPart : kBoxParts;
+  for (int i = 0; i * kStep < rest; ++i) step(i, parts, i * kStep + quarter * 8 < rest);
+}
+
+// A lane's 16 bytes of a box's row, for step i.
+__device__ inline uint4 load_piece(const unsigned char* box, int row, int parts, int i,
+                                   int quarter) {
+  const int part = row * parts + i / 2, piece = i % 2 * 4 + quarter;
+  return *reinterpret_cast<const uint4*>(box + part * (kBoxPart * 2) + (piece ^ part % 8) * 16);
+}
+
+// The row of a box that a lane's tensor-core row in the lower half is; in the upper half it is
+// lane / 4. A box of gates has those of all its features first.
+template <typename Ring>
+__device__ inline int lower_row(const Share& share, int panel) {
+  return share.lane / 4 + (Ring::kHalves == 1 ? kPanel / 2 : Ring::count(share, panel));
+}
+
+}  // namespace
+}  // namespace lockstep::cuda
