@@ -30,8 +30,10 @@ __device__ inline void copy_piece(void* to, const void* from, bool valid) {
                : "memory");
 }
 
-// Several rows. Each warp has a queue of steps in shared memory, which does not stop between
-// groups. What a lane copies is what it uses, so that lanes need not wait for each other.
+// Several rows, where few_rows.h is not for them: more than eight, leaves that are no whole parts
+// of boxes, devices before Hopper. Each warp has a queue of steps in shared memory, which does not
+// stop between groups. What a lane copies is what it uses, so that lanes need not wait for each
+// other.
 template <typename T, Result kResult, int kMaxRows, int kNumPanels, int kDepth>
 struct RowsKernel : Group<kMaxRows, kNumPanels, kResult> {
   using G = Group<kMaxRows, kNumPanels, kResult>;
@@ -267,6 +269,7 @@ void launch_linear(const LinearArguments& arguments, const ResidualExchange& exc
                    : launch_linear<RowsKernel<T, kResult, 16, 2, 3>>;
   launch(arguments, exchange, multiprocessors, stream);
 }
+
 constexpr std::int64_t kMaxRowsAtOnce = 32;
 
 LinearArguments make_arguments(const Tensor& out, const Tensor& x, const Matrix& weight,
