@@ -48,44 +48,58 @@ struct FewRowsKernel : Group<kTileRows, 2, kItsResult> {
           memory.ring.ask(a, maps, share, lane, turn, group * G::kPanels + panel, column);
   }
 
+  // A warp's places for its leaf's inputs, which its first lane fills.
+  struct InputRing {
+    const LinearArguments& a;
+    const InputMaps& maps;
+    Memory& memory;
+    const Share& share;
+    int missing;     // boxes that are still to be asked for
+    int column = 0;  // of the leaf, the next one's first
+    Turn asked{}, used{};
+
+    __device__ void ask() {
+      if (missing == 0) return;
+      --missing;
+      const int place = share.warp * kInputDepth + asked.place, parts = Ring::parts(a, column);
+      if (share.lane == 0) {
+        memory.input_arrived[place].expect(kTileRows * parts * Ring::kPartBytes);
+        copy_box(memory.input_arrived[place], memory.inputs[place],
+                 parts == kBoxParts ? &maps.full : &maps.narrow, 0,
+                 (static_cast<int>(share.first_column) + column) / kBoxPart);
+      }
+      column = column + kBoxColumns < a.leaf_size ? column + kBoxColumns : 0;
+      asked.advance(kInputDepth);
+    }
+    __device__ const unsigned char* wait() {
+      const int place = share.warp * kInputDepth + used.place;
+      memory.input_arrived[place].wait(used.times);
+      return memory.inputs[place];
+    }
+    // When all lanes have read the place.
+    __device__ void release() {
+      __syncwarp();
+      used.advance(kInputDepth);
+      ask();
+    }
+  };
+
   static __device__ void multiply(const LinearArguments& a, const ResidualExchange& exchange,
                                   const InputMaps& maps, Memory& memory) {
     const Share share(a, static_cast<int>(threadIdx.x) / kWarp);
     const int row = share.lane / 4, quarter = share.lane % 4;
-    // The first column of the box of inputs that is asked for next.
-    int next_column = 0;
-    const auto ask_for_input = [&](const Turn& turn) {
-      const int place = share.warp * kInputDepth + turn.place;
-      const int parts = Ring::parts(a, next_column);
-      memory.input_arrived[place].expect(kTileRows * parts * Ring::kPartBytes);
-      copy_box(memory.input_arrived[place], memory.inputs[place],
-               parts == kBoxParts ? &maps.full : &maps.narrow, 0,
-               (static_cast<int>(share.first_column) + next_column) / kBoxPart);
-    };
-    const auto advance = [&] {
-      next_column += kBoxColumns;
-      if (next_column >= a.leaf_size) next_column = 0;
-    };
+    const int groups = G::count(a), boxes = (a.leaf_size + kBoxColumns - 1) / kBoxColumns;
     wait_for_previous_kernels();
     const std::uint32_t number = begin_exchange<kItsResult>(exchange);
-    const int groups = G::count(a);
-    int boxes = groups * ((a.leaf_size + kBoxColumns - 1) / kBoxColumns);  // to be asked for
-    Turn input_turn;
-    for (int i = 0; i < kInputDepth && boxes > 0; ++i, --boxes) {
-      if (share.lane == 0) ask_for_input(input_turn);
-      advance();
-      input_turn.advance(kInputDepth);
-    }
-    input_turn = Turn{};
+    InputRing input_ring{a, maps, memory, share, groups * boxes};
+    for (int i = 0; i < kInputDepth; ++i) input_ring.ask();
 
     Turn turn;
     for (int group = 0; group < groups; ++group) {
       const int num_panels = panels(a, group);
       float d[G::kPanels][1][4] = {};
       for (int column = 0; column < a.leaf_size; column += kBoxColumns) {
-        const int place = share.warp * kInputDepth + input_turn.place;
-        memory.input_arrived[place].wait(input_turn.times);
-        const unsigned char* const inputs = memory.inputs[place];
+        const unsigned char* const inputs = input_ring.wait();
 #pragma unroll
         for (int panel = 0; panel < G::kPanels; ++panel) {
           if (panel >= num_panels) break;
@@ -98,13 +112,7 @@ struct FewRowsKernel : Group<kTileRows, 2, kItsResult> {
           });
           memory.ring.release(share.lane, turn);
         }
-        __syncwarp();  // all have read the inputs
-        if (boxes > 0) {
-          if (share.lane == 0) ask_for_input(input_turn);
-          advance();
-          --boxes;
-        }
-        input_turn.advance(kInputDepth);
+        input_ring.release();
       }
       G::template finish<T>(a, share, exchange, number, group, d, memory.sums);
     }
