@@ -5,16 +5,16 @@
 
 #include <cstdint>
 
-#include "ops/cuda/launch.h"
 #include "ops/cuda/weight_ring.h"
 
 namespace lockstep::cuda {
 namespace {
 
 template <typename T, Result kItsResult>
-struct FewRowsKernel : Group<kTileRows, 2, kItsResult> {
+struct FewRowsKernel {
   using G = Group<kTileRows, 2, kItsResult>;
   using Ring = WeightRing<kItsResult, 2>;
+  using Inputs = InputMaps;
   static constexpr int kInputDepth = 2;
   static constexpr int kInputBytes = kTileRows * kBoxColumns * 2;
 
@@ -29,23 +29,6 @@ struct FewRowsKernel : Group<kTileRows, 2, kItsResult> {
     memory.ring.start();
     for (Barrier& barrier : memory.input_arrived) barrier.start(1);
     barriers_started();
-  }
-
-  // Panels of the group, of the larger sets.
-  static __device__ int panels(const LinearArguments& a, int group) {
-    const int features = a.set_features + (a.larger_sets > 0) - group * G::kFeatures;
-    return min(G::kPanels, (features + G::kPanelFeatures - 1) / G::kPanelFeatures);
-  }
-
-  static __device__ void produce(const LinearArguments& a, const BoxMaps& maps, Memory& memory,
-                                 int lane) {
-    const Share share(a, lane % kWarps);
-    Turn turn;
-    const int groups = G::count(a);
-    for (int group = 0; group < groups; ++group)
-      for (int column = 0; column < a.leaf_size; column += kBoxColumns)
-        for (int panel = 0; panel < panels(a, group); ++panel)
-          memory.ring.ask(a, maps, share, lane, turn, group * G::kPanels + panel, column);
   }
 
   // A warp's places for its leaf's inputs, which its first lane fills.
@@ -85,7 +68,7 @@ struct FewRowsKernel : Group<kTileRows, 2, kItsResult> {
   };
 
   static __device__ void multiply(const LinearArguments& a, const ResidualExchange& exchange,
-                                  const InputMaps& maps, Memory& memory) {
+                                  const Inputs& maps, Memory& memory) {
     const Share share(a, static_cast<int>(threadIdx.x) / kWarp);
     const int row = share.lane / 4, quarter = share.lane % 4;
     const int groups = G::count(a), boxes = (a.leaf_size + kBoxColumns - 1) / kBoxColumns;
@@ -96,7 +79,7 @@ struct FewRowsKernel : Group<kTileRows, 2, kItsResult> {
 
     Turn turn;
     for (int group = 0; group < groups; ++group) {
-      const int num_panels = panels(a, group);
+      const int num_panels = G::panels(a, group);
       float d[G::kPanels][1][4] = {};
       for (int column = 0; column < a.leaf_size; column += kBoxColumns) {
         const unsigned char* const inputs = input_ring.wait();
@@ -118,24 +101,6 @@ struct FewRowsKernel : Group<kTileRows, 2, kItsResult> {
     }
   }
 };
-
-template <typename T, Result kResult>
-__global__ __launch_bounds__(kThreads + kWarp, 1) void few_rows_kernel(
-    const LinearArguments a, const __grid_constant__ ResidualExchange exchange,
-    const __grid_constant__ BoxMaps maps, const __grid_constant__ InputMaps input_maps) {
-#if __CUDA_ARCH__ >= 900
-  using Kernel = FewRowsKernel<T, kResult>;
-  if (kResult != Result::kExchanged) allow_next_kernel();
-  auto& memory = *static_cast<typename Kernel::Memory*>(launched_shared_memory());
-  const int thread = static_cast<int>(threadIdx.x);
-  if (thread == 0) Kernel::start(memory);
-  __syncthreads();
-  if (thread < kThreads)
-    Kernel::multiply(a, exchange, input_maps, memory);
-  else
-    Kernel::produce(a, maps, memory, thread % kWarp);
-#endif
-}
 
 }  // namespace
 }  // namespace lockstep::cuda

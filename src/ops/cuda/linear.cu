@@ -213,13 +213,14 @@ BoxMaps maps_of_panels(const LinearArguments& a) {
 template <typename T, Result kResult, int kDepth>
 bool launch_one_row(LinearArguments arguments, const ResidualExchange& exchange,
                     int multiprocessors, cudaStream_t stream) {
-  constexpr auto kKernel = one_row_kernel<T, kResult, kDepth>;
-  const std::size_t shared_bytes = OneRowKernel<T, kResult, kDepth>::shared_bytes(arguments);
+  using Kernel = OneRowKernel<T, kResult, kDepth>;
+  constexpr auto kKernel = boxed_kernel<Kernel>;
+  const std::size_t shared_bytes = Kernel::shared_bytes(arguments);
   if (!is_for_hopper(kKernel) || shared_bytes > static_cast<std::size_t>(max_shared_bytes()))
     return false;
   const std::int64_t blocks = deal(arguments, multiprocessors);
   launch(stream, kKernel, blocks, 1, 1, Block{kThreads + kWarp, shared_bytes}, arguments, exchange,
-         maps_of_panels<kResult>(arguments));
+         maps_of_panels<kResult>(arguments), typename Kernel::Inputs{});
   return true;
 }
 
@@ -235,8 +236,9 @@ bool launch_one_row(const LinearArguments& arguments, const ResidualExchange& ex
 template <typename T, Result kResult>
 bool launch_few_rows(LinearArguments arguments, const ResidualExchange& exchange,
                      int multiprocessors, cudaStream_t stream) {
-  constexpr auto kKernel = few_rows_kernel<T, kResult>;
-  constexpr std::size_t kSharedBytes = sizeof(typename FewRowsKernel<T, kResult>::Memory);
+  using Kernel = FewRowsKernel<T, kResult>;
+  constexpr auto kKernel = boxed_kernel<Kernel>;
+  constexpr std::size_t kSharedBytes = sizeof(typename Kernel::Memory);
   if (!is_for_hopper(kKernel) || kSharedBytes > static_cast<std::size_t>(max_shared_bytes()) ||
       arguments.leaf_size % kBoxPart != 0 || !aligned({arguments.x}, 16))
     return false;

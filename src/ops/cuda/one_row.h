@@ -3,16 +3,17 @@
 
 #include <cstdint>
 
-#include "ops/cuda/launch.h"
 #include "ops/cuda/weight_ring.h"
 
 namespace lockstep::cuda {
 namespace {
 
 template <typename T, Result kItsResult, int kDepth>
-struct OneRowKernel : Group<1, 1, kItsResult> {
+struct OneRowKernel {
   using G = Group<1, 1, kItsResult>;
   using Ring = WeightRing<kItsResult, kDepth>;
+
+  struct Inputs {};  // they are in `a`
 
   struct Memory {
     Ring ring;
@@ -30,18 +31,8 @@ struct OneRowKernel : Group<1, 1, kItsResult> {
     barriers_started();
   }
 
-  static __device__ void produce(const LinearArguments& a, const BoxMaps& maps, Memory& memory,
-                                 int lane) {
-    const Share share(a, lane % kWarps);
-    Turn turn;
-    const int groups = G::count(a);
-    for (int group = 0; group < groups; ++group)
-      for (int column = 0; column < a.leaf_size; column += kBoxColumns)
-        memory.ring.ask(a, maps, share, lane, turn, group, column);
-  }
-
   static __device__ void multiply(const LinearArguments& a, const ResidualExchange& exchange,
-                                  Memory& memory) {
+                                  const Inputs&, Memory& memory) {
     const Share share(a, static_cast<int>(threadIdx.x) / kWarp);
     const int row = share.lane / 4, quarter = share.lane % 4;
     wait_for_previous_kernels();
@@ -77,24 +68,6 @@ struct OneRowKernel : Group<1, 1, kItsResult> {
     }
   }
 };
-
-template <typename T, Result kResult, int kDepth>
-__global__ __launch_bounds__(kThreads + kWarp, 1) void one_row_kernel(
-    const LinearArguments a, const __grid_constant__ ResidualExchange exchange,
-    const __grid_constant__ BoxMaps maps) {
-#if __CUDA_ARCH__ >= 900
-  using Kernel = OneRowKernel<T, kResult, kDepth>;
-  if (kResult != Result::kExchanged) allow_next_kernel();
-  auto& memory = *static_cast<typename Kernel::Memory*>(launched_shared_memory());
-  const int thread = static_cast<int>(threadIdx.x);
-  if (thread == 0) Kernel::start(memory);
-  __syncthreads();
-  if (thread < kThreads)
-    Kernel::multiply(a, exchange, memory);
-  else
-    Kernel::produce(a, maps, memory, thread % kWarp);
-#endif
-}
 
 }  // namespace
 }  // namespace lockstep::cuda

@@ -126,6 +126,13 @@ struct Group {
     return (a.set_features + (a.larger_sets > 0) + kFeatures - 1) / kFeatures;
   }
 
+  // Panels of the group, of the larger sets.
+  static __device__ int panels(const LinearArguments& a, int group) {
+    if (kPanels == 1) return 1;  // no group is empty
+    const int features = a.set_features + (a.larger_sets > 0) - group * kFeatures;
+    return min(kPanels, (features + kPanelFeatures - 1) / kPanelFeatures);
+  }
+
   // Adds up the leaves of the CTA's `group`-th groups and brings the sums where they belong. A
   // thread's d[panel][tile] is its share of a tensor-core tile.
   template <typename T>

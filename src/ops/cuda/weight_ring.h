@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "ops/cuda/barrier.h"
+#include "ops/cuda/launch.h"
 #include "ops/cuda/product.h"
 #include "ops/cuda/tensor_map.h"
 
@@ -31,7 +32,7 @@ struct WeightRing {
   static constexpr int kRowBytes = kBoxColumns * 2, kPartBytes = kBoxPart * 2;
   static constexpr int kPlaceBytes = kPanel * kRowBytes;
   static constexpr int kHalves = kResult == Result::kGated ? 2 : 1;  // of the matrix
-  static constexpr int kFeatures = kPanel / kHalves;                 // of a panel
+  static constexpr int kFeatures = Group<1, 1, kResult>::kPanelFeatures;
   static_assert(kBoxPart == 2 * kStep);
 
   alignas(1024) unsigned char places[kWarps * kDepth][kPlaceBytes];
@@ -91,6 +92,18 @@ struct WeightRing {
                   column + part * kBoxPart);
   }
 
+  // The same for all panels, in groups as G's: what that warp does from first to last.
+  template <typename G>
+  __device__ void ask_for_all(const LinearArguments& a, const BoxMaps& maps, int lane) {
+    const Share share(a, lane % kWarps);
+    Turn turn;
+    const int groups = G::count(a);
+    for (int group = 0; group < groups; ++group)
+      for (int column = 0; column < a.leaf_size; column += kBoxColumns)
+        for (int panel = 0; panel < G::panels(a, group); ++panel)
+          ask(a, maps, share, lane, turn, group * G::kPanels + panel, column);
+  }
+
   // For the warps that multiply: their place, when it is full,
   __device__ const unsigned char* wait(int warp, const Turn& turn) {
     const int place = warp * kDepth + turn.place;
@@ -133,6 +146,25 @@ __device__ inline uint4 load_piece(const unsigned char* box, int row, int parts,
 template <typename Ring>
 __device__ inline int lower_row(const Share& share, int panel) {
   return share.lane / 4 + (Ring::kHalves == 1 ? kPanel / 2 : Ring::count(share, panel));
+}
+
+// A kernel whose last warp asks for weights and whose others multiply. Inputs: what they need to
+// ask for theirs.
+template <typename Kernel>
+__global__ __launch_bounds__(kThreads + kWarp, 1) void boxed_kernel(
+    const LinearArguments a, const __grid_constant__ ResidualExchange exchange,
+    const __grid_constant__ BoxMaps maps, const __grid_constant__ typename Kernel::Inputs inputs) {
+#if __CUDA_ARCH__ >= 900
+  if (Kernel::G::kResult != Result::kExchanged) allow_next_kernel();
+  auto& memory = *static_cast<typename Kernel::Memory*>(launched_shared_memory());
+  const int thread = static_cast<int>(threadIdx.x);
+  if (thread == 0) Kernel::start(memory);
+  __syncthreads();
+  if (thread < kThreads)
+    Kernel::multiply(a, exchange, inputs, memory);
+  else
+    memory.ring.template ask_for_all<typename Kernel::G>(a, maps, thread % kWarp);
+#endif
 }
 
 }  // namespace
