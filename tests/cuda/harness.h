@@ -23,7 +23,7 @@ namespace lockstep::test {
 
 inline constexpr DType kFloatTypes[] = {DType::kFloat32, DType::kBFloat16, DType::kFloat16};
 // Numbers of rows that a step may have: decode batches, odd ones, prompt chunks.
-inline constexpr std::int64_t kRowCounts[] = {1, 2, 7, 8, 33, 64, 100};
+inline constexpr std::int64_t kRowCounts[] = {1, 2, 7, 8, 13, 33, 64, 100};
 inline constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 
 inline std::size_t size(std::int64_t count) { return static_cast<std::size_t>(count); }

@@ -99,6 +99,13 @@ TEST_F(Linear, ARowsBitsDoNotDependOnTheOthers) {
             << c.out_features << " x " << c.in_features << ", " << name_of(dtype) << ", row "
             << row;
       }
+      for (std::int64_t rows : {2, 8, 9, 16, 17, 32}) {
+        const std::vector<float> some(x.begin(), x.begin() + rows * c.in_features);
+        const auto together = run(*gpu_, c, dtype, weights, some, rows, nullptr);
+        ASSERT_EQ(0, std::memcmp(together.data(), all.data(), together.size() * sizeof(float)))
+            << c.out_features << " x " << c.in_features << ", " << name_of(dtype) << ", " << rows
+            << " rows";
+      }
     }
   }
 }

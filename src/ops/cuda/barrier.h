@@ -105,4 +105,16 @@ __device__ inline void copy_box(Barrier& barrier, void* to, const void* map, int
 #endif
 }
 
+// The same for all leaves' parts from the `part`-th on, without a word about the L2 cache. `map`:
+// for these (make_input_map()).
+__device__ inline void copy_leaves(Barrier& barrier, void* to, const void* map, int part) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile(
+      "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
+      " [%0], [%1, {%2, %3, %4, %5}], [%6];" ::"r"(shared_address(to)),
+      "l"(map), "r"(0), "r"(0), "r"(0), "r"(part), "r"(barrier.address())
+      : "memory");
+#endif
+}
+
 }  // namespace lockstep::cuda

@@ -30,8 +30,8 @@ __device__ inline void copy_piece(void* to, const void* from, bool valid) {
                : "memory");
 }
 
-// Several rows, where few_rows.h is not for them: more than eight, leaves that are no whole parts
-// of boxes, devices before Hopper. Each warp has a queue of steps in shared memory, which does not
+// Several rows, where few_rows.h is not for them: leaves that are no whole parts of boxes, devices
+// before Hopper. Each warp has a queue of steps in shared memory, which does not
 // stop between groups. What a lane copies is what it uses, so that lanes need not wait for each
 // other.
 template <typename T, Result kResult, int kMaxRows, int kNumPanels, int kDepth>
@@ -134,7 +134,8 @@ struct RowsKernel : Group<kMaxRows, kNumPanels, kResult> {
         for (int panel = 0; panel < kPanels; ++panel)
           multiply_step<T>(d[panel], upper[panel], lower_half[panel], inputs);
       }
-      G::template finish<T>(a, share, exchange, number, group, d,
+      G::template finish<T>(a, share, exchange, number, group,
+                            {row_of_lane, quarter * 2, quarter * 2 + 1}, d,
                             reinterpret_cast<float*>(shared + kSumsAt));
     }
   }
@@ -199,14 +200,13 @@ void launch_linear(LinearArguments arguments, const ResidualExchange& exchange, 
          arguments, exchange);
 }
 
-template <Result kResult>
-BoxMaps maps_of_panels(const LinearArguments& a) {
-  constexpr int kFeatures = WeightRing<kResult, 1>::kFeatures;
-  // A set's last panel may have fewer features; a larger set's has one more.
-  const int heights[kBoxHeights] = {kFeatures, (a.set_features + 1) % kFeatures,
-                                    a.set_features % kFeatures};
-  return make_box_maps(a.weight, WeightRing<kResult, 1>::kHalves, a.features, a.leading,
-                       a.leaf_size, heights);
+template <typename Ring>
+BoxMaps maps_for(const LinearArguments& a) {
+  // A set's last group may have fewer features; a larger set's has one more.
+  const int heights[kBoxHeights] = {Ring::kFeatures, (a.set_features + 1) % Ring::kFeatures,
+                                    a.set_features % Ring::kFeatures};
+  return make_box_maps(a.weight, Ring::kHalves, a.features, a.leading, a.leaf_size, Ring::kParts,
+                       heights);
 }
 
 // False where it cannot run.
@@ -220,7 +220,7 @@ bool launch_one_row(LinearArguments arguments, const ResidualExchange& exchange,
     return false;
   const std::int64_t blocks = deal(arguments, multiprocessors);
   launch(stream, kKernel, blocks, 1, 1, Block{kThreads + kWarp, shared_bytes}, arguments, exchange,
-         maps_of_panels<kResult>(arguments), typename Kernel::Inputs{});
+         maps_for<typename Kernel::Ring>(arguments), typename Kernel::Inputs{});
   return true;
 }
 
@@ -232,22 +232,39 @@ bool launch_one_row(const LinearArguments& arguments, const ResidualExchange& ex
          launch_one_row<T, kResult, 2>(arguments, exchange, multiprocessors, stream);
 }
 
-// The same for two to eight rows.
+// The same for 2 to 32 rows.
+template <typename T, Result kResult, int kTiles, int kPanels, int kBoxPanels>
+bool launch_few_rows(const LinearArguments& arguments, std::int64_t blocks,
+                     const ResidualExchange& exchange, cudaStream_t stream) {
+  using Kernel = FewRowsKernel<T, kResult, kTiles, kPanels, kBoxPanels>;
+  constexpr auto kKernel = boxed_kernel<Kernel>;
+  constexpr std::size_t kSharedBytes = sizeof(typename Kernel::Memory);
+  if (!is_for_hopper(kKernel) || kSharedBytes > static_cast<std::size_t>(max_shared_bytes()))
+    return false;
+  launch(stream, kKernel, blocks, 1, 1, Block{kThreads + 2 * kWarp, kSharedBytes}, arguments,
+         exchange, maps_for<typename Kernel::Ring>(arguments),
+         make_input_map(arguments.x, arguments.rows, arguments.leaves, arguments.leaf_size,
+                        InputRing<kTiles>::kParts, kTiles * kTileRows));
+  return true;
+}
+
 template <typename T, Result kResult>
 bool launch_few_rows(LinearArguments arguments, const ResidualExchange& exchange,
                      int multiprocessors, cudaStream_t stream) {
-  using Kernel = FewRowsKernel<T, kResult>;
-  constexpr auto kKernel = boxed_kernel<Kernel>;
-  constexpr std::size_t kSharedBytes = sizeof(typename Kernel::Memory);
-  if (!is_for_hopper(kKernel) || kSharedBytes > static_cast<std::size_t>(max_shared_bytes()) ||
-      arguments.leaf_size % kBoxPart != 0 || !aligned({arguments.x}, 16))
-    return false;
+  if (arguments.leaf_size % kBoxPart != 0 || !aligned({arguments.x}, 16)) return false;
   const std::int64_t blocks = deal(arguments, multiprocessors);
-  launch(stream, kKernel, blocks, 1, 1, Block{kThreads + kWarp, kSharedBytes}, arguments, exchange,
-         maps_of_panels<kResult>(arguments),
-         make_input_maps(arguments.x, arguments.rows, arguments.in_features, arguments.leaf_size,
-                         kTileRows));
-  return true;
+  // Higher boxes are narrower. They are as high as there are features for.
+  const int features = arguments.set_features + (arguments.larger_sets > 0);
+  const bool low = features <= Group<1, 1, kResult>::kFeatures;
+  const bool middle = features <= Group<1, 2, kResult>::kFeatures;
+  auto launch = launch_few_rows<T, kResult, 1, 2, 1>;
+  if (arguments.rows > 2 * kTileRows)
+    launch = low      ? launch_few_rows<T, kResult, 4, 1, 1>
+             : middle ? launch_few_rows<T, kResult, 4, 2, 2>
+                      : launch_few_rows<T, kResult, 4, 4, 4>;
+  else if (arguments.rows > kTileRows)
+    launch = low ? launch_few_rows<T, kResult, 2, 1, 1> : launch_few_rows<T, kResult, 2, 2, 2>;
+  return launch(arguments, blocks, exchange, stream);
 }
 
 // The kernel for so many rows. A large queue leaves no room for a second block beside it, only for
@@ -258,9 +275,7 @@ void launch_linear(const LinearArguments& arguments, const ResidualExchange& exc
   const int rows = arguments.rows;
   const bool large = max_shared_bytes() >= kLargeSharedBytes;
   if (rows == 1 && launch_one_row<T, kResult>(arguments, exchange, multiprocessors, stream)) return;
-  if (rows > 1 && rows <= kTileRows &&
-      launch_few_rows<T, kResult>(arguments, exchange, multiprocessors, stream))
-    return;
+  if (rows > 1 && launch_few_rows<T, kResult>(arguments, exchange, multiprocessors, stream)) return;
   auto launch = large ? launch_linear<RowsKernel<T, kResult, 32, 2, 4>>
                       : launch_linear<RowsKernel<T, kResult, 32, 2, 2>>;
   if (rows <= 8)

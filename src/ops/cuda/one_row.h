@@ -11,7 +11,8 @@ namespace {
 template <typename T, Result kItsResult, int kDepth>
 struct OneRowKernel {
   using G = Group<1, 1, kItsResult>;
-  using Ring = WeightRing<kItsResult, kDepth>;
+  using Ring = WeightRing<kItsResult, kDepth, 1>;
+  static constexpr int kAskers = 1;
 
   struct Inputs {};  // they are in `a`
 
@@ -32,7 +33,7 @@ struct OneRowKernel {
   }
 
   static __device__ void multiply(const LinearArguments& a, const ResidualExchange& exchange,
-                                  const Inputs&, Memory& memory) {
+                                  Memory& memory) {
     const Share share(a, static_cast<int>(threadIdx.x) / kWarp);
     const int row = share.lane / 4, quarter = share.lane % 4;
     wait_for_previous_kernels();
@@ -48,9 +49,10 @@ struct OneRowKernel {
     Turn turn;
     const int groups = G::count(a);
     for (int group = 0; group < groups; ++group) {
-      const int lower = lower_row<Ring>(share, group);
+      // A box of gates has those of all its features first.
+      const int lower = row + (Ring::kHalves == 1 ? kPanel / 2 : Ring::count(share, group));
       float d[1][1][4] = {};
-      for (int column = 0; column < a.leaf_size; column += kBoxColumns) {
+      for (int column = 0; column < a.leaf_size; column += Ring::kColumns) {
         const unsigned char* const weights = memory.ring.wait(share.warp, turn);
         for_each_step(a, column, quarter, [&](int i, int parts, bool in_leaf) {
           uint4 upper_weights{}, lower_weights{}, input[1] = {};
@@ -64,8 +66,25 @@ struct OneRowKernel {
         });
         memory.ring.release(share.lane, turn);
       }
-      G::template finish<T>(a, share, exchange, number, group, d, memory.sums);
+      G::template finish<T>(a, share, exchange, number, group, {row, quarter * 2, 0}, d,
+                            memory.sums);
     }
+  }
+
+  // Calls step(i, parts, in_leaf) for each kStep columns of a leaf's box from `column` on: `parts`
+  // is how many lie between its rows, and whether the lane's eight columns are the leaf's.
+  template <typename Step>
+  static __device__ void for_each_step(const LinearArguments& a, int column, int quarter,
+                                       Step&& step) {
+    if (column + Ring::kColumns <= a.leaf_size) {
+#pragma unroll
+      for (int i = 0; i < Ring::kColumns / kStep; ++i) step(i, Ring::kParts, true);
+      return;
+    }
+    const int rest = a.leaf_size - column;
+    // Boxes are as wide as what is left; parts of rows lie as far apart as in a full one.
+    const int parts = rest % kBoxPart == 0 ? rest / kBoxPart : Ring::kParts;
+    for (int i = 0; i * kStep < rest; ++i) step(i, parts, i * kStep + quarter * 8 < rest);
   }
 };
 

@@ -105,6 +105,19 @@ struct Share {
   }
 };
 
+// With two bits exchanged, 0 and `bit`.
+__device__ constexpr int swap_bits(int number, int bit) {
+  const int differ = (number ^ number >> bit) & 1;
+  return number ^ (differ | differ << bit);
+}
+
+// What a lane's sums are of, in each tensor-core tile: of a panel's rows `feature` and feature + 8,
+// of a tile's rows `first` and `second`. Which row is where in a tile does not matter to its sums.
+struct LaneSums {
+  int feature;
+  int first, second;
+};
+
 // A group of kPanels panels, for up to kRows rows.
 template <int kMaxRows, int kNumPanels, Result kItsResult>
 struct Group {
@@ -116,7 +129,9 @@ struct Group {
   static constexpr int kPanelFeatures = kResult == Result::kGated ? kPanel / 2 : kPanel;
   static constexpr int kFeatures = kPanels * kPanelFeatures;
   static constexpr int kSumStride = kRows == 1 ? 1 : kRows + 1;
-  static constexpr int kWarpSums = kPanels * kPanel * kSumStride;
+  // Panels that are finished together: there is no room for many at once.
+  static constexpr int kSumPanels = kRows <= kTileRows ? (kPanels < 2 ? kPanels : 2) : 1;
+  static constexpr int kWarpSums = kSumPanels * kPanel * kSumStride;
   // Small ones are kept for two groups, which saves a barrier.
   static constexpr int kSumBuffers = kRows == 1 ? 2 : 1;
   static constexpr std::size_t kSumBytes =
@@ -138,38 +153,55 @@ struct Group {
   template <typename T>
   static __device__ void finish(const LinearArguments& a, const Share& share,
                                 const ResidualExchange& exchange, std::uint32_t number, int group,
-                                const float (&d)[kPanels][kTiles][4], float* sums) {
-    const int row_of_lane = share.lane / 4, quarter = share.lane % 4;
-    if (kSumBuffers == 1 && group > 0) sync_multipliers();  // the last group's sums were read
+                                const LaneSums& of_lane, const float (&d)[kPanels][kTiles][4],
+                                float* sums) {
     sums += group % kSumBuffers * (kWarps * kWarpSums);
+    const int num_panels = panels(a, group);
 #pragma unroll
-    for (int panel = 0; panel < kPanels; ++panel)
+    for (int first_panel = 0; first_panel < kPanels; first_panel += kSumPanels) {
+      if (first_panel >= num_panels) break;
+      // The last ones were read.
+      if (kSumBuffers == 1 && (group > 0 || first_panel > 0)) sync_multipliers();
 #pragma unroll
-      for (int tile = 0; tile < kTiles; ++tile) {
-        float* to = sums + share.warp * kWarpSums + (panel * kPanel + row_of_lane) * kSumStride +
-                    tile * kTileRows + quarter * 2;
-        const float(&sum)[4] = d[panel][tile];
-        if (kRows > 1) {
-          to[0] = sum[0];
-          to[1] = sum[1];
-          to[8 * kSumStride] = sum[2];
-          to[8 * kSumStride + 1] = sum[3];
-        } else if (quarter == 0) {
-          to[0] = sum[0];
-          to[8 * kSumStride] = sum[2];
+      for (int panel = 0; panel < kSumPanels; ++panel)
+#pragma unroll
+        for (int tile = 0; tile < kTiles; ++tile) {
+          float* to = sums + share.warp * kWarpSums +
+                      (panel * kPanel + of_lane.feature) * kSumStride + tile * kTileRows;
+          const float(&sum)[4] = d[first_panel + panel][tile];
+          if (kRows > 1) {
+            to[of_lane.first] = sum[0];
+            to[of_lane.second] = sum[1];
+            to[8 * kSumStride + of_lane.first] = sum[2];
+            to[8 * kSumStride + of_lane.second] = sum[3];
+          } else if (of_lane.first == 0) {
+            to[0] = sum[0];
+            to[8 * kSumStride] = sum[2];
+          }
         }
-      }
-    sync_multipliers();
-    const int features = share.sets * kFeatures;
+      sync_multipliers();
+      add_leaves<T>(a, share, exchange, number, group * kFeatures + first_panel * kPanelFeatures,
+                    group, sums);
+    }
+  }
+
+ private:
+  // The same for kSumPanels panels of each set, from its `first_feature` on.
+  template <typename T>
+  static __device__ void add_leaves(const LinearArguments& a, const Share& share,
+                                    const ResidualExchange& exchange, std::uint32_t number,
+                                    int first_feature, int group, const float* sums) {
+    constexpr int kSetFeatures = kSumPanels * kPanelFeatures;
+    const int features = share.sets * kSetFeatures;
     // Warps take turns, so that one row does not hold up the same one always.
     const int first = (static_cast<int>(threadIdx.x) + group * kWarp) % kThreads;
     for (int i = first; i < features * a.rows; i += kThreads) {
       const int row = kRows == 1 ? 0 : i / features, of_row = i - row * features;
-      const int set = of_row / kFeatures, in_group = of_row % kFeatures;
+      const int set = of_row / kSetFeatures, in_set = of_row % kSetFeatures;
       const std::int64_t feature =
-          Share::begin_of(a, share.first_set + set) + group * kFeatures + in_group;
+          Share::begin_of(a, share.first_set + set) + first_feature + in_set;
       if (feature >= Share::begin_of(a, share.first_set + set + 1)) continue;
-      const int panel = in_group / kPanelFeatures, in_panel = in_group % kPanelFeatures;
+      const int panel = in_set / kPanelFeatures, in_panel = in_set % kPanelFeatures;
       const float* leaves =
           sums + set * a.leaves * kWarpSums + (panel * kPanel + in_panel) * kSumStride + row;
       float sum = sum_leaves(leaves, a.leaves, kWarpSums);

@@ -24,15 +24,18 @@ struct Turn {
   }
 };
 
-// A ring of kDepth places for each warp, each a panel of up to kBoxColumns columns. The places of
-// all warps with the same number are asked for together, so that what lies together in memory is
-// read together, by one warp: copies of boxes are taken slowly when memory is busy.
-template <Result kResult, int kDepth>
+// A ring of kDepth places for each warp, each kItsPanels panels of as many columns as there is room
+// for. The places of all warps with the same number are asked for together, so that what lies
+// together in memory is read together, by one warp: copies of boxes are taken slowly when memory is
+// busy.
+template <Result kResult, int kDepth, int kItsPanels>
 struct WeightRing {
-  static constexpr int kRowBytes = kBoxColumns * 2, kPartBytes = kBoxPart * 2;
-  static constexpr int kPlaceBytes = kPanel * kRowBytes;
+  static constexpr int kPanels = kItsPanels;
+  static constexpr int kParts = kBoxParts / kPanels, kColumns = kParts * kBoxPart;
+  static constexpr int kPartBytes = kBoxPart * 2, kRowBytes = kParts * kPartBytes;
+  static constexpr int kPlaceBytes = kPanels * kPanel * kRowBytes;
   static constexpr int kHalves = kResult == Result::kGated ? 2 : 1;  // of the matrix
-  static constexpr int kFeatures = Group<1, 1, kResult>::kPanelFeatures;
+  static constexpr int kFeatures = Group<1, kPanels, kResult>::kFeatures;
   static_assert(kBoxPart == 2 * kStep);
 
   alignas(1024) unsigned char places[kWarps * kDepth][kPlaceBytes];
@@ -44,36 +47,49 @@ struct WeightRing {
     for (Barrier& barrier : empty) barrier.start(kWarps);
   }
 
-  // Features of a set's panel, the set's `panel`-th.
-  static __device__ int count(const Share& share, int panel) {
-    return min(max(share.features - panel * kFeatures, 0), kFeatures);
+  // Features of a set's `box`-th box.
+  static __device__ int count(const Share& share, int box) {
+    return min(max(share.features - box * kFeatures, 0), kFeatures);
   }
   // A leaf's columns from `column` on are whole parts, even where the leaf ends: what is behind it
   // is not used.
   static __device__ int parts(const LinearArguments& a, int column) {
-    return min(kBoxParts, (a.leaf_size - column + kBoxPart - 1) / kBoxPart);
+    return min(kParts, (a.leaf_size - column + kBoxPart - 1) / kBoxPart);
   }
 
-  // For the warp that asks: panel `panel` of all sets, columns from `column` of each leaf on. Lane
-  // w, of the first kWarps ones, does it for warp w.
+  // For the warp that asks: all that the others do, in groups as G's, from first to last. Lane w,
+  // of the first kWarps ones, does it for warp w.
+  template <typename G>
+  __device__ void ask_for_all(const LinearArguments& a, const BoxMaps& maps, int lane) {
+    constexpr int kBoxes = G::kPanels / kPanels;  // of a group
+    const Share share(a, lane % kWarps);
+    Turn turn;
+    const int groups = G::count(a);
+    for (int group = 0; group < groups; ++group)
+      for (int column = 0; column < a.leaf_size; column += kColumns)
+        for (int box = 0; box * kPanels < G::panels(a, group); ++box)
+          ask(a, maps, share, lane, turn, group * kBoxes + box, column);
+  }
+
+  // A box of all sets, columns from `column` of each leaf on.
   __device__ void ask(const LinearArguments& a, const BoxMaps& maps, const Share& share, int lane,
-                      Turn& turn, int panel, int column) {
+                      Turn& turn, int box, int column) {
     if (turn.times > 0) empty[turn.place].wait(turn.times - 1);
     if (lane < kWarps) {
       const int place = lane * kDepth + turn.place;
       // One after the other while nothing is multiplied: the kernels before this one still wait for
       // memory, behind all that was asked of it before.
       if (turn.times == 0 && turn.place > 0) full[place - 1].wait(0);
-      fill(a, maps, share, place, panel, column);
+      fill(a, maps, share, place, box, column);
     }
     __syncwarp();
     turn.advance(kDepth);
   }
 
   __device__ void fill(const LinearArguments& a, const BoxMaps& maps, const Share& share, int place,
-                       int panel, int column) {
-    const int row = static_cast<int>(share.begin) + panel * kFeatures;
-    const int features = count(share, panel), width = parts(a, column);
+                       int box, int column) {
+    const int row = static_cast<int>(share.begin) + box * kFeatures;
+    const int features = count(share, box), width = parts(a, column);
     Barrier& barrier = full[place];
     unsigned char* const to = places[place];
     column += static_cast<int>(share.first_column);
@@ -81,7 +97,7 @@ struct WeightRing {
     if (features == 0) return;
     if (a.leaf_size % kBoxPart == 0) {
       const int height = features == kFeatures ? 0 : share.features > a.set_features ? 1 : 2;
-      copy_box(barrier, to, (width == kBoxParts ? maps.full : maps.narrow) + height, row,
+      copy_box(barrier, to, (width == kParts ? maps.full : maps.narrow) + height, row,
                column / kBoxPart);
       return;
     }
@@ -90,18 +106,6 @@ struct WeightRing {
         copy_part(barrier, to + i * kRowBytes + part * kPartBytes, &maps.part,
                   i < features ? row + i : row + static_cast<int>(a.features) + i - features,
                   column + part * kBoxPart);
-  }
-
-  // The same for all panels, in groups as G's: what that warp does from first to last.
-  template <typename G>
-  __device__ void ask_for_all(const LinearArguments& a, const BoxMaps& maps, int lane) {
-    const Share share(a, lane % kWarps);
-    Turn turn;
-    const int groups = G::count(a);
-    for (int group = 0; group < groups; ++group)
-      for (int column = 0; column < a.leaf_size; column += kBoxColumns)
-        for (int panel = 0; panel < G::panels(a, group); ++panel)
-          ask(a, maps, share, lane, turn, group * G::kPanels + panel, column);
   }
 
   // For the warps that multiply: their place, when it is full,
@@ -118,22 +122,6 @@ struct WeightRing {
   }
 };
 
-// Calls step(i, parts, in_leaf) for each kStep columns of a leaf's box from `column` on: `parts` is
-// how many lie between its rows, and whether the lane's eight columns are the leaf's.
-template <typename Step>
-__device__ inline void for_each_step(const LinearArguments& a, int column, int quarter,
-                                     Step&& step) {
-  if (column + kBoxColumns <= a.leaf_size) {
-#pragma unroll
-    for (int i = 0; i < kBoxColumns / kStep; ++i) step(i, kBoxParts, true);
-    return;
-  }
-  const int rest = a.leaf_size - column;
-  // Boxes are as wide as what is left; parts of rows lie as far apart as in a full one.
-  const int parts = rest % kBoxPart == 0 ? rest / kBoxPart : kBoxParts;
-  for (int i = 0; i * kStep < rest; ++i) step(i, parts, i * kStep + quarter * 8 < rest);
-}
-
 // A lane's 16 bytes of a box's row, for step i.
 __device__ inline uint4 load_piece(const unsigned char* box, int row, int parts, int i,
                                    int quarter) {
@@ -141,17 +129,10 @@ __device__ inline uint4 load_piece(const unsigned char* box, int row, int parts,
   return *reinterpret_cast<const uint4*>(box + part * (kBoxPart * 2) + (piece ^ part % 8) * 16);
 }
 
-// The row of a box that a lane's tensor-core row in the lower half is; in the upper half it is
-// lane / 4. A box of gates has those of all its features first.
-template <typename Ring>
-__device__ inline int lower_row(const Share& share, int panel) {
-  return share.lane / 4 + (Ring::kHalves == 1 ? kPanel / 2 : Ring::count(share, panel));
-}
-
-// A kernel whose last warp asks for weights and whose others multiply. Inputs: what they need to
-// ask for theirs.
+// A kernel whose first warps multiply and whose others ask, one of them for weights. Inputs: what
+// is needed to ask for inputs.
 template <typename Kernel>
-__global__ __launch_bounds__(kThreads + kWarp, 1) void boxed_kernel(
+__global__ __launch_bounds__(kThreads + Kernel::kAskers * kWarp, 1) void boxed_kernel(
     const LinearArguments a, const __grid_constant__ ResidualExchange exchange,
     const __grid_constant__ BoxMaps maps, const __grid_constant__ typename Kernel::Inputs inputs) {
 #if __CUDA_ARCH__ >= 900
@@ -160,10 +141,13 @@ __global__ __launch_bounds__(kThreads + kWarp, 1) void boxed_kernel(
   const int thread = static_cast<int>(threadIdx.x);
   if (thread == 0) Kernel::start(memory);
   __syncthreads();
-  if (thread < kThreads)
-    Kernel::multiply(a, exchange, inputs, memory);
-  else
+  if (thread < kThreads) {
+    Kernel::multiply(a, exchange, memory);
+  } else if (thread < kThreads + kWarp) {
     memory.ring.template ask_for_all<typename Kernel::G>(a, maps, thread % kWarp);
+  } else if constexpr (Kernel::kAskers > 1) {
+    Kernel::ask_for_inputs(a, inputs, memory, thread % kWarp);
+  }
 #endif
 }
 
