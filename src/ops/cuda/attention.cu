@@ -6,10 +6,10 @@
 // sum of values), all relative to the split's own largest score; they are merged in their order.
 // Where a row sees one split only, its block writes the result itself.
 //
-// In a step of one token a sequence the same kernel rotates the token's query and key, stores its
-// key and value, and the last of a row's blocks merges. It reads the cache, which nobody else
-// changes, before the kernels before it are done. What its blocks give each other carries the
-// number of the launch in the same word, so that it is there as soon as it can be seen.
+// In a step of one token for each of a few sequences the same kernel rotates the token's query and
+// key, stores its key and value, and the last of a row's blocks merges. It reads the cache, which
+// nobody else changes, before the kernels before it are done. What its blocks give each other
+// carries the number of the launch in the same word, so that it is there as soon as it can be seen.
 //
 // Every sum has an order that follows from the head's size and the cache's dtype; all are written
 // as fused or unfused on purpose, so that all variants of the kernel give the same bits.
@@ -21,6 +21,7 @@
 #include <type_traits>
 
 #include "ops/cuda/attention_split.h"
+#include "ops/cuda/attention_tiles.h"
 #include "ops/cuda/cache.h"
 #include "ops/cuda/cuda_ops.h"
 #include "ops/cuda/element.h"
@@ -33,8 +34,13 @@ namespace lockstep::cuda {
 namespace {
 
 constexpr int kMaxHeadDim = 256;
-// Blocks that a launch should have at least, if there are as many splits.
-constexpr std::int64_t kEnoughBlocks = 2048;
+// Blocks that a multiprocessor has room for, if each may have kRegisters.
+constexpr int kBlocksAtOnce = 2, kRegisters = 128;
+// Where there is one row, latency is what counts: a block has one head, and registers for what it
+// needs without going to memory, which is busy with weights. More would find no room beside those.
+constexpr int kRegistersOfOneHead = 144;
+// Rows up to which one kernel is quicker than three.
+constexpr std::int64_t kMaxRowsOfOneKernel = 8;
 
 struct AttentionArguments {
   const float* qkv;
@@ -91,8 +97,9 @@ __device__ void write_split(const AttentionArguments& a, const RotaryArguments& 
                             int count, const Visible& sight, int split) {
   const bool alone = sight.first_split == sight.last_split;
   const int place = split - sight.first_split;
-  for (int i = static_cast<int>(threadIdx.x); i < count * a.head_dim; i += kThreads) {
-    const int query = i / a.head_dim, d = i % a.head_dim;
+  for (int i = static_cast<int>(threadIdx.x); i < count * L::kHeadDim; i += kThreads) {
+    const int query = i / L::kHeadDim, d = i % L::kHeadDim;
+    if (d >= a.head_dim) continue;
     float total = 0.0f, sum = 0.0f;
 #pragma unroll
     for (int warp = 0; warp < kWarps; ++warp) {
@@ -187,12 +194,13 @@ __device__ void rotate_query(const AttentionArguments& a, const RotaryArguments&
                              const float* head, int query, int lane) {
   const int half = a.head_dim / 2;
   for (int i = (head == nullptr ? 0 : a.head_dim) + lane; i < L::kHeadDim; i += kWarp)
-    shared.queries[query][i] = 0.0f;
+    shared.queries.store(query, i, 0.0f);
   if (head == nullptr) return;
   RotaryHead<kPairs<L>> x(head, lane, half);
   if (rotary.q_norm != nullptr) x.normalize(rotary.q_norm, lane, half, rotary.eps);
   x.rotate(angles);
-  x.for_each(lane, half, [&](int i, float value) { shared.queries[query][i] = value * a.scale; });
+  x.for_each(lane, half,
+             [&](int i, float value) { shared.queries.store(query, i, value * a.scale); });
 }
 
 // The row's key or value, by a warp, into `kept` and, unless it is null, into the cache.
@@ -240,7 +248,7 @@ __device__ inline void skip_launch(const RotaryArguments& rotary) {
 
 // Grid: rows, KV heads in a.parts parts, splits (each block takes every gridDim.z-th of its row's).
 template <typename L, int kQueries, bool kRotary>
-__global__ void __launch_bounds__(kThreads, 2)
+__global__ void __maxnreg__(kRotary&& kQueries == 1 ? kRegistersOfOneHead : kRegisters)
     attention_kernel(const AttentionArguments a, const RotaryArguments rotary) {
   allow_next_kernel();
   if (!kRotary) wait_for_previous_kernels();
@@ -284,27 +292,40 @@ __global__ void __launch_bounds__(kThreads, 2)
                                        lane, kRotary ? half : 0);
   const bool counts = threadIdx.x == kThreads - 1;
   LaunchCount launch;
-  for (int split = first_split; split <= sight.last_split; split += static_cast<int>(gridDim.z)) {
+  // The block of the cache that has the warp's positions of a split, or -1.
+  const auto find = [&](int split) {
     const int index = split * kWarps + warp;  // of the warp's block in the sequence
-    const int first = max(sight.begin - index * kBlock, 0);
-    const int last = min(sight.end - index * kBlock, kBlock) - 1;
-    std::int64_t block = -1;
-    if (first <= last) block = cache_block(a.rows, place, index);
+    if (split > sight.last_split || index * kBlock >= sight.end ||
+        (index + 1) * kBlock <= sight.begin)
+      return std::int64_t{-1};
+    return cache_block(a.rows, place, index);
+  };
+  const auto read = [&](auto& reader, const void* cache, int split, std::int64_t block) {
+    const int begin = (split * kWarps + warp) * kBlock;
     const std::int64_t offset =
         max(block, std::int64_t{0}) * a.block_stride + std::int64_t{group} * kBlock * a.head_dim;
-    const int seen = block < 0 ? -1 : last;
     // What is read when it is used is read after it was stored.
-    const bool has_newest = kRotary && index == place.position / kBlock;
-    const int newest = L::kAtOnce && has_newest ? place.position % kBlock : -1;
-    const typename L::Block key_block{static_cast<const T*>(a.keys) + offset, first, seen, newest,
-                                      a.head_dim};
-    const typename L::Block value_block{static_cast<const T*>(a.values) + offset, first, seen,
-                                        newest, a.head_dim};
-    for (int head = begin_head; head < end_head; head += next_heads) {
-      typename L::Reader keys(key_block, lane), values(value_block, lane);
+    const int newest = place.position - begin;
+    const bool has_newest = L::kAtOnce && kRotary && block >= 0 && newest >= 0 && newest < kBlock;
+    reader.start(
+        {static_cast<const T*>(cache) + offset, max(sight.begin - begin, 0),
+         block < 0 ? -1 : min(sight.end - begin, kBlock) - 1, has_newest ? newest : -1, a.head_dim},
+        lane);
+  };
+  typename L::Keys keys;
+  typename L::Values values;
+  const std::int64_t first_block = find(first_split);
+  read(keys, a.keys, first_split, first_block);
+  read(values, a.values, first_split, first_block);
+  for (int split = first_split; split <= sight.last_split; split += static_cast<int>(gridDim.z)) {
+    const int next = split + static_cast<int>(gridDim.z);
+    // With rotation a block has heads for one round only.
+    for (int head = begin_head; head < end_head; head = kRotary ? end_head : head + next_heads) {
+      const bool first_round = split == first_split && head == begin_head;
+      const bool goes_on = (kRotary || head + next_heads >= end_head) && next <= sight.last_split;
       const int count = min(kQueries, end_head - head);
       if constexpr (kRotary) {
-        if (split == first_split && head == begin_head) {
+        if (first_round) {
           wait_for_previous_kernels();
           if (counts) {
             launch.begin(rotary);
@@ -316,16 +337,17 @@ __global__ void __launch_bounds__(kThreads, 2)
           return newest_offset < 0 ? nullptr
                                    : static_cast<T*>(const_cast<void*>(cache)) + newest_offset;
         };
+        const bool stores = split == sight.last_split && head == begin_head;
         if (warp < kQueries) {
           rotate_query<L, kQueries>(a, rotary, angles, shared,
                                     warp < count ? qkv + (head + warp) * a.head_dim : nullptr, warp,
                                     lane);
-        } else if (split == sight.last_split && head == begin_head && warp == kQueries) {
+        } else if (stores && warp == kQueries) {
           RotaryHead<kPairs<L>> key(qkv + (a.heads + group) * a.head_dim, lane, half);
           if (rotary.k_norm != nullptr) key.normalize(rotary.k_norm, lane, half, rotary.eps);
           key.rotate(angles);
           store_newest<L>(a, key, shared.key, cached(a.keys), lane);
-        } else if (split == sight.last_split && head == begin_head && warp == kQueries + 1) {
+        } else if (stores && warp == kQueries + 1) {
           const RotaryHead<kPairs<L>> value(qkv + (a.heads + rotary.kv_heads + group) * a.head_dim,
                                             lane, half);
           store_newest<L>(a, value, shared.value, cached(a.values), lane);
@@ -336,20 +358,23 @@ __global__ void __launch_bounds__(kThreads, 2)
           float value = 0.0f;
           if (query < count && d < a.head_dim)
             value = a.qkv[row * a.qkv_stride + (head + query) * a.head_dim + d] * a.scale;
-          shared.queries[query][d] = value;
+          shared.queries.store(query, d, value);
         }
       }
       __syncthreads();
-      if (kRotary && counts && split == first_split && head == begin_head) launch.count(rotary);
-      if (L::kAtOnce && newest >= 0 && seen >= 0) {
-        keys.complete(shared.key, lane);
-        values.complete(shared.value, lane);
+      if (kRotary && counts && first_round) launch.count(rotary);
+      if (L::kAtOnce && keys.block.newest >= 0) {
+        values.complete(keys.block.newest, shared.value, lane);
+        keys.complete(keys.block.newest, shared.key, lane);
       }
       score(shared, keys, warp, lane);
       __syncthreads();
+      // The next split's come while this one is computed.
+      if (goes_on) read(keys, a.keys, next, find(next));
       soften(shared, warp, lane);
       add_values(shared, values, warp, lane);
       __syncthreads();
+      if (goes_on) read(values, a.values, next, find(next));
       // Nothing that is read here is written again before the next round's first barrier.
       write_split<kRotary>(a, rotary, shared, row, head, count, sight, split);
     }
@@ -396,17 +421,24 @@ using AttentionKernel = void (*)(AttentionArguments, RotaryArguments);
 // The kernel for one query head at a time, or for several.
 template <typename L, bool kRotary>
 AttentionKernel kernel_of(std::int64_t queries) {
-  return queries == 1 ? attention_kernel<L, 1, kRotary> : attention_kernel<L, 4, kRotary>;
+  if constexpr (kRotary)
+    if (queries == 1) return attention_kernel<L, 1, true>;
+  return attention_kernel<L, 4, kRotary>;
 }
 
 // The kernel for heads of this size: 16 bytes a load wherever keys are a multiple of that.
 template <typename T, bool kRotary>
 AttentionKernel kernel_of(std::int64_t head_dim, std::int64_t queries) {
-  constexpr int kWidth = 16 / sizeof(T);
-  if (head_dim % kWidth != 0) return kernel_of<Layout<T, 2, kWarp, 4>, kRotary>(queries);
-  if (head_dim <= 64) return kernel_of<Layout<T, kWidth, 64 / kWidth, 1>, kRotary>(queries);
-  if (head_dim <= 128) return kernel_of<Layout<T, kWidth, 128 / kWidth, 1>, kRotary>(queries);
-  return kernel_of<Layout<T, kWidth, kWarp, kMaxHeadDim / kWidth / kWarp>, kRotary>(queries);
+  if (head_dim * sizeof(T) % 16 != 0) return kernel_of<Layout<T, 2, kWarp, 4>, kRotary>(queries);
+  if constexpr (sizeof(T) == 2) {
+    if (head_dim <= 64) return kernel_of<TileLayout<T, 64>, kRotary>(queries);
+    if (head_dim <= 128) return kernel_of<TileLayout<T, 128>, kRotary>(queries);
+    return kernel_of<TileLayout<T, kMaxHeadDim>, kRotary>(queries);
+  } else {
+    if (head_dim <= 64) return kernel_of<Layout<T, 4, 16, 1>, kRotary>(queries);
+    if (head_dim <= 128) return kernel_of<Layout<T, 4, kWarp, 1>, kRotary>(queries);
+    return kernel_of<Layout<T, 4, kWarp, 2>, kRotary>(queries);
+  }
 }
 
 // Splits of one row at most.
@@ -485,9 +517,9 @@ void CudaOps::launch_attention(const Tensor& out, const Tensor& qkv, const Atten
   arguments.window = shape.window;
   arguments.scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
 
-  // Where there are few blocks, each has one head: its latency is what counts.
-  const bool few = rows * groups * splits * group_size <= num_multiprocessors_;
-  const std::int64_t queries = group_size == 1 || (rotary != nullptr && few) ? 1 : 4;
+  const bool one_row = rotary != nullptr && rows == 1;
+  const bool one_head = one_row && groups * splits * group_size <= num_multiprocessors_;
+  const std::int64_t queries = one_head ? 1 : 4;
   arguments.parts = rotary != nullptr ? static_cast<int>(divide_up(group_size, queries)) : 1;
   AttentionKernel kernel = nullptr;
   with_element_type(cache.keys.dtype, [&]<typename T>(T) {
@@ -496,15 +528,13 @@ void CudaOps::launch_attention(const Tensor& out, const Tensor& qkv, const Atten
   });
   for (std::int64_t first = 0; first < rows; first += rows_at_once) {
     const std::int64_t count = std::min(rows_at_once, rows - first);
-    // Where one row is all there is, its blocks should be there at once, beside the kernels that
-    // read weights.
-    const bool alone = rotary != nullptr && rows == 1;
+    // All blocks should be there at once; of one row, beside the kernels that read weights.
+    const int at_once = one_row ? 1 : kBlocksAtOnce;
     const std::int64_t pairs = count * groups * arguments.parts;  // of rows and heads
     arguments.first_row = first;
     launch(stream_, kernel, count, groups * arguments.parts,
-           std::clamp<std::int64_t>(
-               alone ? num_multiprocessors_ / pairs : divide_up(kEnoughBlocks, pairs), 1, splits),
-           kThreads, arguments, rotary != nullptr ? *rotary : RotaryArguments{});
+           std::clamp<std::int64_t>(at_once * num_multiprocessors_ / pairs, 1, splits), kThreads,
+           arguments, rotary != nullptr ? *rotary : RotaryArguments{});
     if (splits > 1 && rotary == nullptr)
       launch(stream_, merge_kernel, count, heads, 1,
              static_cast<int>(divide_up(head_dim, kWarp) * kWarp), arguments);
@@ -521,8 +551,8 @@ void CudaOps::rotary_attention(const Tensor& out, const Tensor& qkv, const Atten
                                const Tensor* k_norm, float eps, const KvLayer& cache,
                                const BatchView& batch) {
   const bool one_kernel =
-      batch.one_row_a_sequence && batch.rows > 0 && shape.local_heads > 0 &&
-      num_groups(shape) == shape.local_kv_heads &&
+      batch.one_row_a_sequence && batch.rows > 0 && batch.rows <= kMaxRowsOfOneKernel &&
+      shape.local_heads > 0 && num_groups(shape) == shape.local_kv_heads &&
       batch.rows * word_bytes(shape, batch) <= static_cast<std::int64_t>(kAttentionScratchBytes);
   if (!one_kernel)
     return Ops::rotary_attention(out, qkv, shape, inverse_frequencies, q_norm, k_norm, eps, cache,

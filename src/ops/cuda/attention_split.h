@@ -1,5 +1,7 @@
 // What a block of the split-key attention does with one split: scores, weights, and the weighted
-// sum of values, each warp on the 16 positions of one block of the cache. For attention.cu alone.
+// sum of values, each warp on the 16 positions of one block of the cache. In two layouts: on tensor
+// cores (attention_tiles.h), and the one here, for float32 and for sizes that those do not take.
+// For attention.cu alone.
 #pragma once
 
 #include <cmath>
@@ -35,6 +37,30 @@ __device__ void unpack(const Pack<std::uint32_t, kWords>& words, float* elements
   }
 }
 
+// A warp's part of the keys or values of a split: a block of the cache.
+template <typename T>
+struct CacheBlock {
+  const T* data;
+  int first;  // the visible ones of its positions; none if last < first
+  int last;
+  int newest;  // one that is not in the cache yet, or -1
+  int head_dim;
+
+  __device__ bool sees(int position) const { return position >= first && position <= last; }
+
+  // A position's elements from d on, from the cache.
+  __device__ const T* at(int position, int d) const { return data + (position * head_dim + d); }
+  // Whether they are there, and in sight.
+  __device__ bool has(int position, int d) const {
+    return sees(position) && position != newest && d < head_dim;
+  }
+};
+
+template <typename Load, typename T>
+__device__ Load load_or_zeros(const T* from, bool there) {
+  return there ? *reinterpret_cast<const Load*>(from) : Load{};
+}
+
 // How a warp reads the 16 keys (or values) of a block of the cache: kLanes lanes hold one of them
 // in kChunks loads of kWidth elements each.
 template <typename T, int kWidth, int kLanes, int kChunks>
@@ -56,71 +82,62 @@ struct Layout {
     return (e / kWidth * kLanes + lane % kLanes) * kWidth + e % kWidth;
   }
 
-  // The warp's part of the keys or values.
-  struct Block {
-    const T* data;  // null: no such block
-    int first;      // the visible ones of its positions
-    int last;
-    int newest;  // one that is not in the cache yet, or -1
-    int head_dim;
-
-    __device__ bool sees(int position) const { return position >= first && position <= last; }
-
-    __device__ Load load(int step, int chunk, int lane) const {
-      const int position = step * kKeysAtOnce + lane / kLanes;
-      const int d = place(chunk * kWidth, lane);
-      if (sees(position) && position != newest && d < head_dim)
-        return *reinterpret_cast<const Load*>(data + position * head_dim + d);
-      return Load{};
-    }
-  };
-
   // A block's loads, early or late.
   struct Reader {
-    Block block;
+    CacheBlock<T> block;
     Load loads[kAtOnce ? kSteps : 1][kChunks];
 
-    __device__ Reader(const Block& from, int lane) : block(from) {
+    __device__ Load load(int step, int chunk, int lane) const {
+      const int position = step * kKeysAtOnce + lane / kLanes, d = place(chunk * kWidth, lane);
+      return load_or_zeros<Load>(block.at(position, d), block.has(position, d));
+    }
+
+    __device__ void start(const CacheBlock<T>& from, int lane) {
+      block = from;
       if constexpr (kAtOnce) {
 #pragma unroll
         for (int step = 0; step < kSteps; ++step)
 #pragma unroll
           for (int chunk = 0; chunk < kChunks; ++chunk)
-            loads[step][chunk] = block.load(step, chunk, lane);
+            loads[step][chunk] = load(step, chunk, lane);
       }
     }
 
-    // Puts in the newest position's key or value.
-    __device__ void complete(const T* newest, int lane) {
+    // Puts in a position's key or value.
+    __device__ void complete(int position, const T* head, int lane) {
 #pragma unroll
       for (int step = 0; step < kSteps; ++step) {
-        if (step * kKeysAtOnce + lane / kLanes != block.newest) continue;
+        if (step * kKeysAtOnce + lane / kLanes != position) continue;
 #pragma unroll
         for (int chunk = 0; chunk < kChunks; ++chunk)
-          loads[step][chunk] = *reinterpret_cast<const Load*>(newest + place(chunk * kWidth, lane));
+          loads[step][chunk] = *reinterpret_cast<const Load*>(head + place(chunk * kWidth, lane));
       }
     }
 
     __device__ void read(int step, int lane, float (&elements)[kElements]) const {
 #pragma unroll
-      for (int chunk = 0; chunk < kChunks; ++chunk) {
-        Load load;
-        if constexpr (kAtOnce)
-          load = loads[step][chunk];
-        else
-          load = block.load(step, chunk, lane);
-        unpack<T>(load, elements + chunk * kWidth);
-      }
+      for (int chunk = 0; chunk < kChunks; ++chunk)
+        unpack<T>(kAtOnce ? loads[kAtOnce ? step : 0][chunk] : load(step, chunk, lane),
+                  elements + chunk * kWidth);
     }
+  };
+  using Keys = Reader;
+  using Values = Reader;
+
+  // A block's queries.
+  template <int kQueries>
+  struct Queries {
+    alignas(16) float values[kQueries][kHeadDim];
+    __device__ void store(int query, int d, float value) { values[query][d] = value; }
   };
 };
 
 // A block's shared memory: up to kQueries queries at a time.
 template <typename L, int kQueries>
 struct Shared {
-  alignas(16) float queries[kQueries][L::kHeadDim];
+  typename L::template Queries<kQueries> queries;
   alignas(16) float sums[kWarps][kQueries][L::kHeadDim];  // of weighted values
-  float weights[kWarps][kQueries][kBlock];                // first the scores
+  alignas(16) float weights[kWarps][kQueries][kBlock];    // first the scores
   float largest[kWarps][kQueries];
   float totals[kWarps][kQueries];  // of weights
   // The row's own, with zeros behind its end.
@@ -139,16 +156,18 @@ __device__ float largest_score(const Shared<L, kQueries>& shared, int query) {
 
 // The scores of the warp's positions, -infinity for those out of sight, and the largest of each
 // query.
-template <typename L, int kQueries>
-__device__ void score(Shared<L, kQueries>& shared, const typename L::Reader& keys, int warp,
+template <typename T, int kWidth, int kLanes, int kChunks, int kQueries>
+__device__ void score(Shared<Layout<T, kWidth, kLanes, kChunks>, kQueries>& shared,
+                      const typename Layout<T, kWidth, kLanes, kChunks>::Keys& keys, int warp,
                       int lane) {
-  constexpr int kElements = L::kElements, kLanes = kWarp / L::kKeysAtOnce;
+  using L = Layout<T, kWidth, kLanes, kChunks>;
+  constexpr int kElements = L::kElements;
   float queries[kQueries][kElements];
 #pragma unroll
   for (int query = 0; query < kQueries; ++query)
 #pragma unroll
     for (int e = 0; e < kElements; ++e)
-      queries[query][e] = shared.queries[query][L::place(e, lane)];
+      queries[query][e] = shared.queries.values[query][L::place(e, lane)];
   float largest[kQueries];
 #pragma unroll
   for (int query = 0; query < kQueries; ++query) largest[query] = -INFINITY;
@@ -197,10 +216,12 @@ __device__ void soften(Shared<L, kQueries>& shared, int warp, int lane) {
 }
 
 // The warp's weighted sum of values.
-template <typename L, int kQueries>
-__device__ void add_values(Shared<L, kQueries>& shared, const typename L::Reader& values, int warp,
-                           int lane) {
-  constexpr int kElements = L::kElements, kLanes = kWarp / L::kKeysAtOnce;
+template <typename T, int kWidth, int kLanes, int kChunks, int kQueries>
+__device__ void add_values(Shared<Layout<T, kWidth, kLanes, kChunks>, kQueries>& shared,
+                           const typename Layout<T, kWidth, kLanes, kChunks>::Values& values,
+                           int warp, int lane) {
+  using L = Layout<T, kWidth, kLanes, kChunks>;
+  constexpr int kElements = L::kElements;
   float sums[kQueries][kElements] = {};
 #pragma unroll(L::kUnroll)
   for (int step = 0; step < L::kSteps; ++step) {
