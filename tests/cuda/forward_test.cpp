@@ -146,6 +146,22 @@ TEST_F(Wide, LogitsAreTheCpus) {
   EXPECT_LT(relative_error(logits_of(wide_model(1, DType::kFloat16), tokens), expected), 0.004);
 }
 
+// So many rows that their sums over ranks are rounded in bfloat16.
+TEST_F(Wide, LogitsOfALongPromptAreTheCpusOnAnyNumberOfGpus) {
+  const auto tokens = random_tokens(700, 6);
+  const auto expected = logits_of(LoadedModel(*wide_checkpoint(), 1, DType::kFloat32), tokens);
+  for (int ranks : {1, 2, 4, 8}) {
+    if (ranks > cuda_device_count()) continue;
+    SCOPED_TRACE(testing::Message() << ranks << " ranks");
+    const auto error = [&](DType dtype) {
+      return relative_error(logits_of(wide_model(ranks, dtype), tokens), expected);
+    };
+    EXPECT_LT(error(DType::kFloat32), 1e-5);
+    EXPECT_LT(error(DType::kBFloat16), 0.03);
+    EXPECT_LT(error(DType::kFloat16), 0.004);
+  }
+}
+
 TEST_F(Wide, DecodeHasTheSameBitsOnAnyNumberOfGpus) {
   const auto tokens = random_tokens(40, 2);
   for (DType dtype : {DType::kBFloat16, DType::kFloat16}) {

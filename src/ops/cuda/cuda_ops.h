@@ -104,6 +104,10 @@ class CudaOps final : public Ops {
   template <Result kResult>
   void canonical_linear(const Tensor& out, const Tensor& x, const Matrix& weight,
                         const Tensor* bias);
+  // Whether a product of so many rows is cuBLASLt's.
+  bool uses_cublaslt(std::int64_t rows, const Matrix& weight) const;
+  // Whether partial_linear() leaves a product in 16 bits.
+  bool rounds_partials(const Comm& comm, std::int64_t rows, const Matrix& weight) const;
   // Whether rows of this size can be exchanged by partial_linear().
   static bool exchanges_rows_of(std::int64_t size);
   void norm(const char* op, const Tensor& out, const Tensor& stream, const Tensor* partial,
@@ -112,8 +116,12 @@ class CudaOps final : public Ops {
   int device_;
   const Comm* comm_ = nullptr;  // that peers_ is for
   const PeerGroup* peers_ = nullptr;
-  bool exchanged_ =
-      false;  // partial_linear() has sent what all_reduce_add_rms_norm() is to receive
+  // What partial_linear() left for all_reduce_add_rms_norm().
+  struct PartialSum {
+    bool exchanged = false;  // it was sent as it was computed, and is to be received
+    DType dtype = DType::kFloat32;
+  };
+  PartialSum pending_;
   int num_multiprocessors_ = 0;
   cudaStream_t stream_ = nullptr;
   Buffer attention_scratch_;  // partial results of key splits; allocated once, in the constructor
