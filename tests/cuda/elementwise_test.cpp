@@ -1,4 +1,5 @@
 // The operations on rows, against the CPU's: sums, norms, copies.
+#include "comm/thread_comm.h"
 #include "core/check.h"
 #include "cuda/harness.h"
 
@@ -54,6 +55,51 @@ TEST_F(Elementwise, RmsNormMatchesTheCpu) {
         gpu().rms_norm(out, put(x, {rows, columns}), put(weight, {columns}), 1e-5f);
         EXPECT_LE(difference(expected, floats(out)), tolerance(dtype, 1e-6))
             << name_of(dtype) << " " << rows << " x " << columns;
+      }
+    }
+  }
+}
+
+// In bfloat16, products of many rows are rounded on their way to the norm; of few rows never.
+TEST_F(Elementwise, NormOfAPartialLinearMatchesTheCpu) {
+  const std::unique_ptr<Comm> comm = std::move(make_thread_comms(1).front());
+  constexpr std::int64_t kInFeatures = 128;
+  for (DType dtype : kFloatTypes) {
+    for (std::int64_t rows : {64, 65, 300}) {
+      for (std::int64_t columns : {64, 577, 4096, 5001}) {
+        SCOPED_TRACE(testing::Message() << name_of(dtype) << " " << rows << " x " << columns);
+        const Shape shape{rows, columns};
+        std::vector<float> weights = noise(columns * kInFeatures, 15, 0.1f);
+        const std::vector<float> x = noise(rows * kInFeatures, 16);
+        const std::vector<float> stream = noise(rows * columns, 17);
+        std::vector<float> bias = noise(columns, 18), weight = noise(columns, 19);
+        std::vector<std::uint8_t> bytes = encode(x, dtype);  // what the GPU gets to see of x
+        std::vector<float> rounded = to_float32({bytes.data(), dtype, {rows * kInFeatures}, {}});
+        const auto make_matrix = [&](Ops& ops) {
+          Matrix matrix = ops.make_matrix(columns, kInFeatures, kLeaves, dtype);
+          ops.write_rows(matrix, 0, host(weights, {columns, kInFeatures}));
+          return matrix;
+        };
+        const Matrix cpu_matrix = make_matrix(cpu()), gpu_matrix = make_matrix(gpu());
+        const Tensor cpu_bias = host(bias, {columns}), gpu_bias = put(bias, {columns});
+        for (bool biased : {false, true}) {
+          std::vector<float> partial(stream.size()), sum = stream, expected(stream.size());
+          cpu().partial_linear(*comm, host(partial, shape), host(rounded, {rows, kInFeatures}),
+                               cpu_matrix);
+          cpu().all_reduce_add_rms_norm(*comm, host(expected, shape), host(sum, shape),
+                                        host(partial, shape), biased ? &cpu_bias : nullptr,
+                                        host(weight, {columns}), 1e-5f);
+          const Tensor gpu_partial = poisoned(DType::kFloat32, shape);
+          const Tensor gpu_stream = put(stream, shape), out = poisoned(dtype, shape);
+          gpu().partial_linear(*comm, gpu_partial, put_as(dtype, x, {rows, kInFeatures}),
+                               gpu_matrix);
+          gpu().all_reduce_add_rms_norm(*comm, out, gpu_stream, gpu_partial,
+                                        biased ? &gpu_bias : nullptr, put(weight, {columns}),
+                                        1e-5f);
+          const double limit = rows > 64 && dtype == DType::kBFloat16 ? 0x1p-8 : 1e-5;
+          EXPECT_LE(difference(sum, floats(gpu_stream)), limit);
+          EXPECT_LE(difference(expected, floats(out)), tolerance(dtype, limit));
+        }
       }
     }
   }

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstring>
+#include <memory>
 #include <mutex>
 #include <source_location>
 #include <vector>
@@ -116,6 +117,43 @@ class CudaGroup {
 
 namespace {
 
+// A stream for sums that go on beside the rank's own, and the events by which the two meet.
+class SumStream {
+ public:
+  SumStream() {
+    int least = 0, greatest = 0;
+    check_cuda(cudaDeviceGetStreamPriorityRange(&least, &greatest));
+    // A sum's few blocks are not to wait for all those of the product beside it.
+    check_cuda(cudaStreamCreateWithPriority(&stream_, cudaStreamNonBlocking, greatest));
+    for (cudaEvent_t* event : {&begin_, &ends_[0], &ends_[1]})
+      check_cuda(cudaEventCreateWithFlags(event, cudaEventDisableTiming));
+  }
+  ~SumStream() {
+    cudaStreamSynchronize(stream_);
+    for (cudaEvent_t event : {begin_, ends_[0], ends_[1]}) cudaEventDestroy(event);
+    cudaStreamDestroy(stream_);
+  }
+  SumStream(const SumStream&) = delete;
+  SumStream& operator=(const SumStream&) = delete;
+
+  // Enqueues work(stream) after all that is on `main`. Returns the event of its end.
+  template <typename Work>
+  cudaEvent_t run_after(cudaStream_t main, const Work& work) {
+    check_cuda(cudaEventRecord(begin_, main));
+    check_cuda(cudaStreamWaitEvent(stream_, begin_));
+    work(stream_);
+    // Should the one that is taken again not have been waited for, its waiter waits longer.
+    next_ = 1 - next_;
+    check_cuda(cudaEventRecord(ends_[next_], stream_));
+    return ends_[next_];
+  }
+
+ private:
+  cudaStream_t stream_ = nullptr;
+  cudaEvent_t begin_ = nullptr, ends_[2] = {};
+  int next_ = 0;
+};
+
 class CudaComm final : public Comm {
  public:
   CudaComm(std::shared_ptr<CudaGroup> group, Comm& host, cudaStream_t stream)
@@ -152,9 +190,14 @@ class CudaComm final : public Comm {
         peer_sum(peer_group_, data.as<float>() + at, std::min(kPeerElements, data.numel() - at),
                  stream_);
     } else {
-      check_nccl(NCCL(ncclAllReduce)(data.data, data.data, static_cast<std::size_t>(data.numel()),
-                                     nccl_type(data.dtype), nccl_op(op), nccl(), stream_));
+      nccl_all_reduce(data, op, stream_);
     }
+  }
+
+  cudaEvent_t start_all_reduce(const Tensor& data) {
+    if (!sums_) sums_ = std::make_unique<SumStream>();
+    return sums_->run_after(
+        stream_, [&](cudaStream_t stream) { nccl_all_reduce(data, ReduceOp::kSum, stream); });
   }
 
   void all_gather(const Tensor& out, const Tensor& in) override {
@@ -199,6 +242,11 @@ class CudaComm final : public Comm {
   }
 
  private:
+  void nccl_all_reduce(const Tensor& data, ReduceOp op, cudaStream_t stream) {
+    check_nccl(NCCL(ncclAllReduce)(data.data, data.data, static_cast<std::size_t>(data.numel()),
+                                   nccl_type(data.dtype), nccl_op(op), nccl(), stream));
+  }
+
   // Started by the first collective that needs it, on all ranks alike: it takes a second, and short
   // prompts never need it.
   ncclComm_t nccl() {
@@ -279,6 +327,7 @@ class CudaComm final : public Comm {
   Buffer received_;
   Buffer exchanges_;
   PeerGroup peer_group_;
+  std::unique_ptr<SumStream> sums_;  // since the first start_all_reduce()
 };
 
 }  // namespace
@@ -294,6 +343,10 @@ std::unique_ptr<Comm> make_cuda_comm(std::shared_ptr<CudaGroup> group, Comm& hos
 
 const PeerGroup* peer_group(const Comm& comm) {
   return dynamic_cast<const CudaComm&>(comm).peers();
+}
+
+cudaEvent_t start_all_reduce(Comm& comm, const Tensor& data) {
+  return dynamic_cast<CudaComm&>(comm).start_all_reduce(data);
 }
 
 }  // namespace lockstep::cuda

@@ -12,6 +12,7 @@
 
 #include <array>
 #include <cstdint>
+#include <map>
 #include <memory>
 
 #include "comm/cuda/peer_reduce.h"
@@ -27,6 +28,8 @@ enum class Result;  // of linear()
 // Rows of a step up to which everything has the same bits in every step and at every world size,
 // deterministic or not.
 inline constexpr std::int64_t kMaxDecodeRows = 64;
+// Rows from which on a sum over ranks takes long enough to be worth hiding.
+inline constexpr std::int64_t kMinOverlappedRows = 256;
 
 class CudaOps final : public Ops {
  public:
@@ -68,6 +71,8 @@ class CudaOps final : public Ops {
                     const Tensor& gate_up) override;
   void partial_linear(Comm& comm, const Tensor& partial, const Tensor& x,
                       const Matrix& weight) override;
+  bool overlaps_sums(const Comm& comm, std::int64_t rows) const override;
+  void start_sum(Comm& comm, const Tensor& partial) override;
   void add(const Tensor& x, const Tensor& y) override;
   void add_rms_norm(const Tensor& out, const Tensor& stream, const Tensor& partial,
                     const Tensor* bias, const Tensor& weight, float eps) override;
@@ -104,6 +109,10 @@ class CudaOps final : public Ops {
   template <Result kResult>
   void canonical_linear(const Tensor& out, const Tensor& x, const Matrix& weight,
                         const Tensor* bias);
+  // Whether a product of so many rows is cuBLASLt's.
+  bool uses_cublaslt(std::int64_t rows, const Matrix& weight) const;
+  // Whether partial_linear() leaves a product in 16 bits.
+  bool rounds_partials(const Comm& comm, std::int64_t rows, const Matrix& weight) const;
   // Whether rows of this size can be exchanged by partial_linear().
   static bool exchanges_rows_of(std::int64_t size);
   void norm(const char* op, const Tensor& out, const Tensor& stream, const Tensor* partial,
@@ -112,8 +121,13 @@ class CudaOps final : public Ops {
   int device_;
   const Comm* comm_ = nullptr;  // that peers_ is for
   const PeerGroup* peers_ = nullptr;
-  bool exchanged_ =
-      false;  // partial_linear() has sent what all_reduce_add_rms_norm() is to receive
+  // What partial_linear() left for all_reduce_add_rms_norm().
+  struct PartialSum {
+    bool exchanged = false;  // it was sent as it was computed, and is to be received
+    DType dtype = DType::kFloat32;
+    cudaEvent_t summed = nullptr;  // after start_sum()
+  };
+  std::map<const void*, PartialSum> pending_;  // by the partial's memory
   int num_multiprocessors_ = 0;
   cudaStream_t stream_ = nullptr;
   Buffer attention_scratch_;  // partial results of key splits; allocated once, in the constructor

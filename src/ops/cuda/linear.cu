@@ -339,13 +339,17 @@ void CudaOps::canonical_linear(const Tensor& out, const Tensor& x, const Matrix&
   }
 }
 
+bool CudaOps::uses_cublaslt(std::int64_t rows, const Matrix& weight) const {
+  return rows > kMaxDecodeRows && !deterministic_ && fits_tensor_cores(weight);
+}
+
 void CudaOps::linear(const Tensor& out, const Tensor& x, const Matrix& weight, const Tensor* bias) {
   const std::int64_t rows = x.num_rows();
   check_tensor("linear", "x", x, weight.dtype, {rows, weight.in_features});
   check_tensor("linear", "out", out, DType::kFloat32, {rows, weight.out_features});
   if (bias) check_tensor("linear", "bias", *bias, DType::kFloat32, {weight.out_features});
   if (rows == 0 || weight.out_features == 0) return;
-  if (rows > kMaxDecodeRows && !deterministic_ && fits_tensor_cores(weight)) {
+  if (uses_cublaslt(rows, weight)) {
     matmul_->multiply(out, x, weight, stream_);
     if (bias) add(out, *bias);
     return;
@@ -364,8 +368,7 @@ void CudaOps::gated_linear(const Tensor& out, const Tensor& x, const Matrix& wei
   check(out.dtype == weight.dtype, "gated_linear: out is {}, the weight {}", name_of(out.dtype),
         name_of(weight.dtype));
   if (bias) check_tensor("gated_linear", "bias", *bias, DType::kFloat32, {weight.out_features});
-  if (rows <= kMaxDecodeRows || deterministic_)
-    return canonical_linear<Result::kGated>(out, x, weight, bias);
+  if (!uses_cublaslt(rows, weight)) return canonical_linear<Result::kGated>(out, x, weight, bias);
   if (bias) return Ops::gated_linear(out, x, weight, bias, gate_up);
   // Half the memory to go through, at the precision of what comes out.
   Tensor rounded = gate_up;
@@ -374,16 +377,32 @@ void CudaOps::gated_linear(const Tensor& out, const Tensor& x, const Matrix& wei
   silu_multiply(out, rounded);
 }
 
-// Whether shares are sent as they are computed depends on nothing in which ranks differ.
+// How shares travel depends on nothing in which ranks differ.
 void CudaOps::partial_linear(Comm& comm, const Tensor& partial, const Tensor& x,
                              const Matrix& weight) {
   const std::int64_t rows = x.num_rows(), size = weight.out_features;
-  exchanged_ = peers_ != nullptr && &comm == comm_ && rows > 0 && rows <= kMaxDecodeRows &&
-               exchanges_rows_of(size);
-  if (!exchanged_) return linear(partial, x, weight, nullptr);
+  PartialSum& pending = pending_[partial.data] = {};
+  pending.exchanged = peers_ != nullptr && &comm == comm_ && rows > 0 && rows <= kMaxDecodeRows &&
+                      exchanges_rows_of(size);
+  if (!pending.exchanged && !rounds_partials(comm, rows, weight))
+    return linear(partial, x, weight, nullptr);
   check_tensor("partial_linear", "x", x, weight.dtype, {rows, weight.in_features});
   check_tensor("partial_linear", "partial", partial, DType::kFloat32, {rows, size});
-  canonical_linear<Result::kExchanged>(partial, x, weight, nullptr);
+  if (pending.exchanged) return canonical_linear<Result::kExchanged>(partial, x, weight, nullptr);
+  pending.dtype = weight.dtype;
+  Tensor rounded = partial;
+  rounded.dtype = weight.dtype;
+  matmul_->multiply(rounded, x, weight, stream_);
+}
+
+// Half the bytes to send, and to go through on one GPU. Not in float16: a share can be larger than
+// any float16 where the sum is not. Not where the sum goes directly between the GPUs, which is
+// sooner there. Ranks whose shares differ may not all use cuBLASLt; equal ones have equal leaves.
+bool CudaOps::rounds_partials(const Comm& comm, std::int64_t rows, const Matrix& weight) const {
+  const int ranks = comm.world_size();
+  return weight.dtype == DType::kBFloat16 && weight.out_features > 0 &&
+         uses_cublaslt(rows, weight) && weight.leaves * ranks == kLeaves &&
+         (ranks == 1 || rows * weight.out_features > kPeerElements);
 }
 
 }  // namespace lockstep::cuda

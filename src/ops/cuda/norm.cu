@@ -5,6 +5,9 @@
 //
 // A cluster is for few rows: what a row's norm takes is the time in which its values come, and a
 // multiprocessor that also reads weights brings them more slowly than eight do.
+#include <type_traits>
+
+#include "comm/cuda/cuda_comm.h"
 #include "comm/cuda/peer_exchange.h"
 #include "ops/cuda/checks.h"
 #include "ops/cuda/cluster.h"
@@ -20,14 +23,14 @@ constexpr int kBlocks = 8;     // of a cluster
 constexpr int kStep = 4;
 
 // Elements [i, i+4) of a row, zeros behind its end; kWide: the row has them and they are aligned.
-template <bool kWide>
-__device__ Pack<float, kStep> load_step(const float* row, std::int64_t i, std::int64_t size) {
+template <bool kWide, typename T>
+__device__ Pack<T, kStep> load_step(const T* row, std::int64_t i, std::int64_t size) {
   if constexpr (kWide) {
-    return load_pack<float, kStep>(row + i);
+    return load_pack<T, kStep>(row + i);
   } else {
-    Pack<float, kStep> pack;
+    Pack<T, kStep> pack;
 #pragma unroll
-    for (int j = 0; j < kStep; ++j) pack.values[j] = i + j < size ? row[i + j] : 0.0f;
+    for (int j = 0; j < kStep; ++j) pack.values[j] = i + j < size ? row[i + j] : T{};
     return pack;
   }
 }
@@ -44,16 +47,29 @@ __device__ void store_step(T* row, std::int64_t i, std::int64_t size, const Pack
 }
 
 struct NormArguments {
-  float* stream;         // [rows, size]
-  const float* partial;  // [rows, size] to be added to the stream first, or null
-  const float* bias;     // [size] to be added as well, or null
-  const float* weight;   // [size]
-  void* out;             // [rows, size]
+  float* stream;        // [rows, size]
+  const void* partial;  // [rows, size] to be added to the stream first, or null
+  const float* bias;    // [size] to be added as well, or null
+  const float* weight;  // [size]
+  void* out;            // [rows, size]
   std::int64_t size;
   float eps;
 };
 
 using Step = Pack<float, kStep>;
+
+template <typename T>
+__device__ Step to_step(const Pack<T, kStep>& pack) {
+  if constexpr (std::is_same_v<T, float>) {
+    return pack;
+  } else {
+    Step step;
+#pragma unroll
+    for (int j = 0; j < kStep; ++j) step.values[j] = to_float(pack.values[j]);
+    return step;
+  }
+}
+
 constexpr std::int64_t kStride = kThreads * kStep;
 // Steps of a thread that stay in registers between the two passes.
 constexpr int kKeptSteps = 2;
@@ -155,7 +171,7 @@ __device__ float scale_of(const NormArguments& a, typename Team::Sums& sums, flo
   return 1.0f / sqrtf(__fadd_rn(sum / static_cast<float>(a.size), a.eps));
 }
 
-template <typename T, bool kWide, int kItsBlocks>
+template <typename T, bool kWide, int kItsBlocks, typename Partial = float>
 __global__ void __launch_bounds__(kThreads / kItsBlocks, kItsBlocks == 1 ? 2 : kBlocks)
     norm_kernel(const NormArguments a) {
   using Team = Team<kItsBlocks>;
@@ -171,7 +187,8 @@ __global__ void __launch_bounds__(kThreads / kItsBlocks, kItsBlocks == 1 ? 2 : k
   const auto first_pass = [&](std::int64_t i) {
     Step step = load_step<kWide>(a.stream + row, i, size);
     if (a.partial) {
-      step = complete<kWide>(a, step, load_step<kWide>(a.partial + row, i, size), i);
+      const Partial* partial = static_cast<const Partial*>(a.partial) + row;
+      step = complete<kWide>(a, step, to_step(load_step<kWide>(partial, i, size)), i);
       store_step<kWide>(a.stream + row, i, size, step);
     }
     sum = add_squares(step, sum);
@@ -273,11 +290,14 @@ void CudaOps::norm(const char* op, const Tensor& out, const Tensor& stream, cons
   check_tensor(op, "x", stream, DType::kFloat32, stream.shape);
   check_activation(op, "out", out, stream.shape);
   check_tensor(op, "weight", weight, DType::kFloat32, {size});
-  if (partial) check_tensor(op, "partial", *partial, DType::kFloat32, stream.shape);
+  const bool rounded = partial && partial->dtype == DType::kBFloat16 && out.dtype == partial->dtype;
+  if (partial)
+    check_tensor(op, "partial", *partial, rounded ? DType::kBFloat16 : DType::kFloat32,
+                 stream.shape);
   if (bias) check_tensor(op, "bias", *bias, DType::kFloat32, {size});
   NormArguments arguments{};
   arguments.stream = stream.as<float>();
-  arguments.partial = partial ? partial->as<const float>() : nullptr;
+  arguments.partial = partial ? partial->data : nullptr;
   arguments.bias = bias ? bias->as<const float>() : nullptr;
   arguments.weight = weight.as<const float>();
   arguments.out = out.data;
@@ -286,7 +306,7 @@ void CudaOps::norm(const char* op, const Tensor& out, const Tensor& stream, cons
   const bool wide =
       size % kStep == 0 &&
       aligned({out.data, stream.data, arguments.partial, arguments.bias, weight.data}, 16);
-  const bool cluster = in_clusters(rows);
+  const bool cluster = in_clusters(rows) && !rounded;
   const std::int64_t blocks = rows * (cluster ? kBlocks : 1);
   Block block(cluster ? kThreads / kBlocks : kThreads);
   if (cluster) block.cluster = kBlocks;
@@ -298,6 +318,8 @@ void CudaOps::norm(const char* op, const Tensor& out, const Tensor& stream, cons
                     blocks, 1, 1, block, *peers, arguments);
     auto kernel = wide ? norm_kernel<T, true, 1> : norm_kernel<T, false, 1>;
     if (cluster) kernel = wide ? norm_kernel<T, true, kBlocks> : norm_kernel<T, false, kBlocks>;
+    if constexpr (std::is_same_v<T, BFloat16>)
+      if (rounded) kernel = wide ? norm_kernel<T, true, 1, T> : norm_kernel<T, false, 1, T>;
     launch(stream_, kernel, blocks, 1, 1, block, arguments);
   });
 }
@@ -311,6 +333,18 @@ void CudaOps::add_rms_norm(const Tensor& out, const Tensor& stream, const Tensor
   norm("add_rms_norm", out, stream, &partial, bias, weight, eps);
 }
 
+bool CudaOps::overlaps_sums(const Comm& comm, std::int64_t rows) const {
+  return &comm == comm_ && comm.world_size() > 1 && !deterministic_ && rows >= kMinOverlappedRows;
+}
+
+void CudaOps::start_sum(Comm& comm, const Tensor& partial) {
+  if (!overlaps_sums(comm, partial.num_rows())) return;
+  PartialSum& pending = pending_.at(partial.data);
+  Tensor sum = partial;
+  sum.dtype = pending.dtype;
+  pending.summed = start_all_reduce(comm, sum);
+}
+
 bool CudaOps::exchanges_rows_of(std::int64_t size) {
   return size % kStep == 0 && size <= kMaxSteps * kStride && size <= kPeerElements / 64;
 }
@@ -318,13 +352,19 @@ bool CudaOps::exchanges_rows_of(std::int64_t size) {
 void CudaOps::all_reduce_add_rms_norm(Comm& comm, const Tensor& out, const Tensor& stream,
                                       const Tensor& partial, const Tensor* bias,
                                       const Tensor& weight, float eps) {
-  if (!exchanged_) comm.all_reduce(partial);
+  const auto found = pending_.extract(partial.data);
+  const PartialSum pending = found ? found.mapped() : PartialSum{};
+  Tensor sum = partial;
+  sum.dtype = pending.dtype;
+  if (pending.summed)
+    check_cuda(cudaStreamWaitEvent(stream_, pending.summed));
+  else if (!pending.exchanged)
+    comm.all_reduce(sum);
   const bool wide = aligned({out.data, stream.data, weight.data}, 16) &&
                     (bias == nullptr || aligned({bias->data}, 16));
-  check(wide || !exchanged_, "all_reduce_add_rms_norm: tensors must be aligned to 16");
-  norm("all_reduce_add_rms_norm", out, stream, &partial, bias, weight, eps,
-       exchanged_ ? peers_ : nullptr);
-  exchanged_ = false;
+  check(wide || !pending.exchanged, "all_reduce_add_rms_norm: tensors must be aligned to 16");
+  norm("all_reduce_add_rms_norm", out, stream, &sum, bias, weight, eps,
+       pending.exchanged ? peers_ : nullptr);
 }
 
 void CudaOps::use_peers(const Comm& comm, const PeerGroup* peers) {
