@@ -1,7 +1,8 @@
 // The one way in which kernels are launched. A kernel may begin while those before it on the stream
 // still run (programmatic dependent launch, on Hopper and later): as soon as all blocks of the one
 // before it have begun and there is room. Its blocks then wait in wait_for_previous_kernels(), and
-// may read ahead what no kernel writes: weights.
+// may read ahead what no kernel writes: weights. Not where ranks share GPUs: blocks that wait there
+// would hold the room of those that they wait for.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -11,6 +12,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "core/ranks_per_gpu.h"
 #include "ops/cuda/cuda_check.h"
 
 namespace lockstep::cuda {
@@ -111,7 +113,7 @@ void launch(cudaStream_t stream, void (*kernel)(Parameters...), std::int64_t x, 
   prepare(reinterpret_cast<const void*>(kernel));
   cudaLaunchAttribute attributes[2] = {};
   unsigned count = 0;
-  if (is_for_hopper(kernel)) {
+  if (is_for_hopper(kernel) && !ranks_share_gpus()) {
     attributes[count].id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attributes[count++].val.programmaticStreamSerializationAllowed = 1;
   }
