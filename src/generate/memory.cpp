@@ -99,9 +99,9 @@ std::vector<RankMemory> memory_needed(const Config& config, const ShardPlan& pla
   return ranks;
 }
 
-FreeMemory free_memory(DeviceType device, int devices) {
+FreeMemory free_memory(DeviceType device, int ranks) {
   if (device == DeviceType::kCuda)
-    return {device, cuda_free_memory(std::min(devices, cuda_device_count()))};
+    return {device, cuda_free_memory(std::min(ranks, max_cuda_ranks()))};
   return {device, {available_host_memory()}};
 }
 

@@ -35,15 +35,14 @@ struct RankMemory {
 std::vector<RankMemory> memory_needed(const Config& config, const ShardPlan& plan, DType dtype,
                                       DeviceType device, const Workload& workload);
 
-// Free memory in bytes: of the host, which all CPU ranks share, or of each GPU, the i-th being rank
-// i's.
+// Free memory in bytes: of the host, which all CPU ranks share, or of each GPU rank.
 struct FreeMemory {
   DeviceType device = DeviceType::kCpu;
   std::vector<std::uint64_t> bytes;
 };
 
-// Of the first `devices` GPUs of this host, or of all. Costs each of them a few hundred MB.
-FreeMemory free_memory(DeviceType device, int devices = std::numeric_limits<int>::max());
+// Of `ranks` GPU ranks, or of as many as this host can have. Costs each GPU a few hundred MB.
+FreeMemory free_memory(DeviceType device, int ranks = std::numeric_limits<int>::max());
 
 bool fits(const std::vector<RankMemory>& needed, const FreeMemory& free);
 

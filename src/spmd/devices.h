@@ -14,8 +14,12 @@ namespace lockstep {
 // CUDA devices of this host; 0 without a GPU.
 int cuda_device_count();
 
-// Bytes that each of the first `devices` of them has free.
-std::vector<std::uint64_t> cuda_free_memory(int devices);
+// The most GPU ranks that this host can have: as many as it has GPUs, unless ranks share them
+// (core/ranks_per_gpu.h).
+int max_cuda_ranks();
+
+// Bytes that each of `ranks` ranks has free, at most max_cuda_ranks(): an equal part of its GPU's.
+std::vector<std::uint64_t> cuda_free_memory(int ranks);
 
 // Throws Error, saying why, when this build or this host cannot run on CUDA devices.
 void require_cuda();

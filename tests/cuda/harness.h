@@ -18,6 +18,7 @@
 #include "core/convert.h"
 #include "ops/cuda/cuda_ops.h"
 #include "ops/ops.h"
+#include "spmd/devices.h"
 
 namespace lockstep::test {
 
@@ -93,9 +94,7 @@ inline ::testing::AssertionResult same_bits(std::span<const float> a, std::span<
 class OnGpu : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
-    int count = 0;
-    if (cudaGetDeviceCount(&count) == cudaSuccess && count > 0)
-      shared_ops() = std::make_unique<cuda::CudaOps>(0);
+    if (cuda_device_count() > 0) shared_ops() = std::make_unique<cuda::CudaOps>(0);
   }
   static void TearDownTestSuite() { shared_ops().reset(); }
   void SetUp() override {

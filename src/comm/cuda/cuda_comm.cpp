@@ -9,10 +9,12 @@
 #include <source_location>
 #include <vector>
 
+#include "comm/cuda/meet.h"
 #include "comm/cuda/peer_reduce.h"
 #include "core/buffer.h"
 #include "core/check.h"
 #include "core/log.h"
+#include "core/ranks_per_gpu.h"
 #include "ops/cuda/cuda_check.h"
 #include "ops/cuda/library.h"
 
@@ -180,15 +182,12 @@ class CudaComm final : public Comm {
   void all_reduce(const Tensor& data, ReduceOp op) override {
     if (world_size_ == 1 || data.numel() == 0) return;
     const bool sum = op == ReduceOp::kSum && data.dtype == DType::kFloat32;
-    if (sum && peers_ && data.numel() <= kPeerElements) {
-      peer_sum(peer_group_, data.as<float>(), data.numel(), stream_);
-    } else if (peers_ && op == ReduceOp::kMax && data.dtype == DType::kInt64 &&
-               data.numel() <= kPeerElements / 2) {
-      peer_max(peer_group_, data.as<std::int64_t>(), data.numel(), stream_);
-    } else if (sum && peers_ && group_->options.deterministic) {
-      for (std::int64_t at = 0; at < data.numel(); at += kPeerElements)
-        peer_sum(peer_group_, data.as<float>() + at, std::min(kPeerElements, data.numel() - at),
-                 stream_);
+    const bool largest = op == ReduceOp::kMax && data.dtype == DType::kInt64;
+    if (sum && peers_ &&
+        (data.numel() <= kPeerElements || group_->options.deterministic || ranks_share_gpus())) {
+      exchange(peer_sum, data.as<float>(), data.numel());
+    } else if (largest && peers_ && (data.numel() <= kPeerElements / 2 || ranks_share_gpus())) {
+      exchange(peer_max, data.as<std::int64_t>(), data.numel());
     } else {
       nccl_all_reduce(data, op, stream_);
     }
@@ -211,6 +210,12 @@ class CudaComm final : public Comm {
             cudaMemcpyAsync(out.data, in.data, in.bytes(), cudaMemcpyDeviceToDevice, stream_));
       return;
     }
+    if (ranks_share_gpus()) {
+      char* const mine = out.as<char>() + static_cast<std::size_t>(rank_) * in.bytes();
+      if (mine != in.data)
+        check_cuda(cudaMemcpyAsync(mine, in.data, in.bytes(), cudaMemcpyDeviceToDevice, stream_));
+      return combine(out, mine, in.bytes());
+    }
     check_nccl(NCCL(ncclAllGather)(in.data, out.data, static_cast<std::size_t>(in.numel()),
                                    nccl_type(in.dtype), nccl(), stream_));
   }
@@ -218,6 +223,7 @@ class CudaComm final : public Comm {
   void broadcast(const Tensor& data, int root) override {
     check(root >= 0 && root < world_size_, "broadcast from rank {} of {}", root, world_size_);
     if (world_size_ == 1 || data.numel() == 0) return;
+    if (ranks_share_gpus()) return combine(data, data.as<char>(), rank_ == root ? data.bytes() : 0);
     check_nccl(NCCL(ncclBroadcast)(data.data, data.data, static_cast<std::size_t>(data.numel()),
                                    nccl_type(data.dtype), root, nccl(), stream_));
   }
@@ -247,6 +253,31 @@ class CudaComm final : public Comm {
                                    nccl_type(data.dtype), nccl_op(op), nccl(), stream));
   }
 
+  // In as many exchanges as it takes; `reduce` is peer_sum or one of its kind.
+  template <typename T>
+  void exchange(void (*reduce)(const PeerGroup&, T*, std::int64_t, cudaStream_t), T* data,
+                std::int64_t count) {
+    meet_before_exchange(*this, stream_);
+    const std::int64_t words =
+        ranks_share_gpus() ? std::int64_t{kMaxWaitingBlocks} * kPeerUnit * 2 : kPeerElements;
+    const std::int64_t most = words * 4 / static_cast<std::int64_t>(sizeof(T));
+    for (std::int64_t at = 0; at < count; at += most)
+      reduce(peer_group_, data + at, std::min(most, count - at), stream_);
+  }
+
+  // Puts together what each rank has of `data`, itself the bytes from `mine` on, without NCCL.
+  void combine(const Tensor& data, char* mine, std::size_t bytes) {
+    check(data.bytes() % 4 == 0,
+          "ranks that share GPUs (LOCKSTEP_RANKS_PER_GPU) cannot exchange {} bytes", data.bytes());
+    const auto clear = [&](char* begin, char* end) {
+      if (begin != end)
+        check_cuda(cudaMemsetAsync(begin, 0, static_cast<std::size_t>(end - begin), stream_));
+    };
+    clear(data.as<char>(), mine);
+    clear(mine + bytes, data.as<char>() + data.bytes());
+    exchange(peer_or, data.as<std::uint32_t>(), static_cast<std::int64_t>(data.bytes() / 4));
+  }
+
   // Started by the first collective that needs it, on all ranks alike: it takes a second, and short
   // prompts never need it.
   ncclComm_t nccl() {
@@ -264,6 +295,10 @@ class CudaComm final : public Comm {
   }
 
   void start_nccl() {
+    check(!ranks_share_gpus(),
+          "NCCL takes no two ranks on one GPU (LOCKSTEP_RANKS_PER_GPU): up to {} ranks can share "
+          "GPUs that reach each other's memory, for sums of float32 and the largest of int64",
+          kMaxPeers);
     if (rank_ == 0) check_nccl(NCCL(ncclGetUniqueId)(&group_->id));
     host_.barrier();
     ncclComm_t comm = nullptr;

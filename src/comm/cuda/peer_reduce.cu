@@ -19,6 +19,12 @@ struct Int64Max {
   }
 };
 
+struct BitOr {  // two neighbouring words
+  using Value = std::uint32_t;
+  static constexpr int kPerPayload = 2;
+  static __device__ uint2 reduce(uint2 a, uint2 b) { return {a.x | b.x, a.y | b.y}; }
+};
+
 __device__ inline void store_payload(std::uint64_t* address, uint2 payload,
                                      std::uint32_t exchange) {
   asm volatile("st.relaxed.sys.global.v4.u32 [%0], {%1, %2, %3, %2};" ::"l"(address),
@@ -118,6 +124,10 @@ void peer_sum(const PeerGroup& group, float* data, std::int64_t count, cudaStrea
 
 void peer_max(const PeerGroup& group, std::int64_t* data, std::int64_t count, cudaStream_t stream) {
   peer_all_reduce<Int64Max>(group, data, count, stream);
+}
+
+void peer_or(const PeerGroup& group, std::uint32_t* data, std::int64_t count, cudaStream_t stream) {
+  peer_all_reduce<BitOr>(group, data, count, stream);
 }
 
 }  // namespace lockstep::cuda

@@ -47,10 +47,16 @@ struct PeerGroup {
 std::size_t peer_buffer_bytes(int world_size);
 std::size_t peer_exchange_bytes();
 
+// Blocks of one launch that waits for other ranks, where ranks share GPUs: so few that those of
+// seven ranks leave half of a GPU's multiprocessors to the eighth, whatever it runs.
+inline constexpr int kMaxWaitingBlocks = 8;
+
 // data[i] = the sum over ranks in the canonical tree, in place; count <= kPeerElements. Every rank
 // enqueues the same exchanges in the same order. After an abort the contents are undefined.
 void peer_sum(const PeerGroup& group, float* data, std::int64_t count, cudaStream_t stream);
 // The same for the largest value; count <= kPeerElements / 2.
 void peer_max(const PeerGroup& group, std::int64_t* data, std::int64_t count, cudaStream_t stream);
+// The same for bits that any rank has set; count <= kPeerElements.
+void peer_or(const PeerGroup& group, std::uint32_t* data, std::int64_t count, cudaStream_t stream);
 
 }  // namespace lockstep::cuda

@@ -1,6 +1,7 @@
 // Work on the GPU, recorded as graphs.
 #include <map>
 
+#include "core/ranks_per_gpu.h"
 #include "ops/cuda/cuda_check.h"
 #include "ops/cuda/cuda_ops.h"
 
@@ -9,7 +10,7 @@ namespace {
 
 class GraphRecorder final : public Recorder {
  public:
-  explicit GraphRecorder(cudaStream_t stream) : stream_(stream) {}
+  GraphRecorder(cudaStream_t stream, Comm* comm) : stream_(stream), comm_(comm) {}
 
   ~GraphRecorder() override {
     cudaStreamSynchronize(stream_);
@@ -22,7 +23,15 @@ class GraphRecorder final : public Recorder {
   void run(std::uint64_t key, const std::function<void()>& work) override {
     const auto [entry, first] = graphs_.emplace(key, nullptr);
     if (first) return work();
-    if (!entry->second) entry->second = record(work);
+    if (!entry->second) {
+      entry->second = record(work);
+      if (comm_ && ranks_share_gpus()) {
+        // All of them: to make a graph may take waiting for the GPU, on which those of other ranks
+        // would wait for this one.
+        check_cuda(cudaGraphUpload(entry->second, stream_));
+        comm_->barrier();
+      }
+    }
     check_cuda(cudaGraphLaunch(entry->second, stream_));
   }
 
@@ -47,13 +56,15 @@ class GraphRecorder final : public Recorder {
   }
 
   cudaStream_t stream_;
+  // Of the rank; null: it has none.
+  Comm* comm_;
   std::map<std::uint64_t, cudaGraphExec_t> graphs_;  // null: run once, not yet recorded
 };
 
 }  // namespace
 
 std::unique_ptr<Recorder> CudaOps::make_recorder() {
-  return std::make_unique<GraphRecorder>(stream_);
+  return std::make_unique<GraphRecorder>(stream_, comm_);
 }
 
 }  // namespace lockstep::cuda

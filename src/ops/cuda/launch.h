@@ -1,7 +1,8 @@
 // The one way in which kernels are launched. A kernel may begin while those before it on the stream
 // still run (programmatic dependent launch, on Hopper and later): as soon as all blocks of the one
 // before it have begun and there is room. Its blocks then wait in wait_for_previous_kernels(), and
-// may read ahead what no kernel writes: weights.
+// may read ahead what no kernel writes: weights. Not where ranks share GPUs: blocks that wait there
+// would hold the room of those that they wait for.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -11,6 +12,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "core/ranks_per_gpu.h"
 #include "ops/cuda/cuda_check.h"
 
 namespace lockstep::cuda {
@@ -50,8 +52,8 @@ inline int max_shared_bytes() {
 // What is known of a kernel on the calling thread's device. A rank's thread keeps its device.
 struct KernelState {
   bool for_hopper = false;
+  int static_shared_bytes = 0;
   bool prepared = false;
-  std::size_t shared_bytes = 0;  // that it may have
 };
 inline KernelState& state_of(const void* kernel) {
   static thread_local std::unordered_map<const void*, KernelState> states;
@@ -60,6 +62,7 @@ inline KernelState& state_of(const void* kernel) {
     cudaFuncAttributes attributes{};
     check_cuda(cudaFuncGetAttributes(&attributes, kernel));
     entry->second.for_hopper = attributes.ptxVersion >= 90;
+    entry->second.static_shared_bytes = static_cast<int>(attributes.sharedSizeBytes);
   }
   return entry->second;
 }
@@ -74,17 +77,18 @@ bool is_for_hopper(void (*kernel)(Parameters...)) {
 inline constexpr std::int64_t kMaxGridX = 0x7fffffff;
 inline constexpr std::int64_t kMaxGridYZ = 65535;
 
-// Lets a kernel have its shared memory. All kernels ask for the same division between shared memory
-// and L1 cache: kernels that differ there cannot be on a multiprocessor at the same time.
-inline void prepare(const void* kernel, std::size_t shared_bytes) {
+// Lets a kernel have as much shared memory as there is: the limit is the device's, which other
+// threads may use with launches of other sizes. All kernels ask for the same division between
+// shared memory and L1 cache: kernels that differ there cannot be on a multiprocessor at the same
+// time.
+inline void prepare(const void* kernel) {
   KernelState& state = state_of(kernel);
-  if (state.prepared && state.shared_bytes >= shared_bytes) return;
+  if (state.prepared) return;
   state.prepared = true;
-  state.shared_bytes = shared_bytes;
   check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
                                   cudaSharedmemCarveoutMaxShared));
   check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                  static_cast<int>(shared_bytes)));
+                                  max_shared_bytes() - state.static_shared_bytes));
 }
 
 // Threads of a block, and bytes of shared memory beside what the kernel declares.
@@ -106,10 +110,10 @@ void launch(cudaStream_t stream, void (*kernel)(Parameters...), std::int64_t x, 
   if (x == 0 || y == 0 || z == 0) return;
   check(x > 0 && y > 0 && z > 0 && x <= kMaxGridX && y <= kMaxGridYZ && z <= kMaxGridYZ,
         "a kernel's grid cannot be {} x {} x {}", x, y, z);
-  prepare(reinterpret_cast<const void*>(kernel), block.shared_bytes);
+  prepare(reinterpret_cast<const void*>(kernel));
   cudaLaunchAttribute attributes[2] = {};
   unsigned count = 0;
-  if (is_for_hopper(kernel)) {
+  if (is_for_hopper(kernel) && !ranks_share_gpus()) {
     attributes[count].id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attributes[count++].val.programmaticStreamSerializationAllowed = 1;
   }

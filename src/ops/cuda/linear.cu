@@ -402,7 +402,7 @@ bool CudaOps::rounds_partials(const Comm& comm, std::int64_t rows, const Matrix&
   const int ranks = comm.world_size();
   return weight.dtype == DType::kBFloat16 && weight.out_features > 0 &&
          uses_cublaslt(rows, weight) && weight.leaves * ranks == kLeaves &&
-         (ranks == 1 || rows * weight.out_features > kPeerElements);
+         (ranks == 1 || (rows * weight.out_features > kPeerElements && !ranks_share_gpus()));
 }
 
 }  // namespace lockstep::cuda

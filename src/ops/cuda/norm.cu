@@ -5,9 +5,11 @@
 //
 // A cluster is for few rows: what a row's norm takes is the time in which its values come, and a
 // multiprocessor that also reads weights brings them more slowly than eight do.
+#include <algorithm>
 #include <type_traits>
 
 #include "comm/cuda/cuda_comm.h"
+#include "comm/cuda/meet.h"
 #include "comm/cuda/peer_exchange.h"
 #include "ops/cuda/checks.h"
 #include "ops/cuda/cluster.h"
@@ -20,6 +22,7 @@ namespace {
 
 constexpr int kThreads = 512;  // few enough to be beside the kernels that read weights
 constexpr int kBlocks = 8;     // of a cluster
+static_assert(kMaxWaitingBlocks % kBlocks == 0);
 constexpr int kStep = 4;
 
 // Elements [i, i+4) of a row, zeros behind its end; kWide: the row has them and they are aligned.
@@ -54,6 +57,7 @@ struct NormArguments {
   void* out;            // [rows, size]
   std::int64_t size;
   float eps;
+  std::int64_t first_row;  // of those from all ranks
 };
 
 using Step = Pack<float, kStep>;
@@ -223,7 +227,7 @@ __global__ void __launch_bounds__(kThreads / kItsBlocks, kItsBlocks > 1         
   Steps<Team, kSteps> weight;
   weight.template load<true>(a.weight, a.size);
   const std::uint32_t number = *static_cast<volatile std::uint32_t*>(group.residual.current);
-  const std::int64_t size = a.size, row = Team::row() * size;
+  const std::int64_t size = a.size, row = (a.first_row + Team::row()) * size;
   std::int64_t indices[kSteps];
 #pragma unroll
   for (int n = 0; n < kSteps; ++n) indices[n] = Team::place(n) < size ? row + Team::place(n) : -1;
@@ -307,15 +311,20 @@ void CudaOps::norm(const char* op, const Tensor& out, const Tensor& stream, cons
       size % kStep == 0 &&
       aligned({out.data, stream.data, arguments.partial, arguments.bias, weight.data}, 16);
   const bool cluster = in_clusters(rows) && !rounded;
-  const std::int64_t blocks = rows * (cluster ? kBlocks : 1);
+  const std::int64_t blocks_of_row = cluster ? kBlocks : 1, blocks = rows * blocks_of_row;
   Block block(cluster ? kThreads / kBlocks : kThreads);
   if (cluster) block.cluster = kBlocks;
   with_element_type(out.dtype, [&]<typename T>(T) {
-    if (peers)
-      return launch(stream_,
-                    cluster ? reduce_norm_kernel_for<T, kBlocks>(peers->world_size, size)
-                            : reduce_norm_kernel_for<T, 1>(peers->world_size, size),
-                    blocks, 1, 1, block, *peers, arguments);
+    if (peers) {
+      const auto kernel = cluster ? reduce_norm_kernel_for<T, kBlocks>(peers->world_size, size)
+                                  : reduce_norm_kernel_for<T, 1>(peers->world_size, size);
+      const std::int64_t most = ranks_share_gpus() ? kMaxWaitingBlocks : blocks;
+      for (std::int64_t begin = 0; begin < blocks; begin += most) {
+        arguments.first_row = begin / blocks_of_row;
+        launch(stream_, kernel, std::min(most, blocks - begin), 1, 1, block, *peers, arguments);
+      }
+      return;
+    }
     auto kernel = wide ? norm_kernel<T, true, 1> : norm_kernel<T, false, 1>;
     if (cluster) kernel = wide ? norm_kernel<T, true, kBlocks> : norm_kernel<T, false, kBlocks>;
     if constexpr (std::is_same_v<T, BFloat16>)
@@ -334,7 +343,8 @@ void CudaOps::add_rms_norm(const Tensor& out, const Tensor& stream, const Tensor
 }
 
 bool CudaOps::overlaps_sums(const Comm& comm, std::int64_t rows) const {
-  return &comm == comm_ && comm.world_size() > 1 && !deterministic_ && rows >= kMinOverlappedRows;
+  return &comm == comm_ && comm.world_size() > 1 && !deterministic_ && rows >= kMinOverlappedRows &&
+         !ranks_share_gpus();
 }
 
 void CudaOps::start_sum(Comm& comm, const Tensor& partial) {
@@ -358,7 +368,9 @@ void CudaOps::all_reduce_add_rms_norm(Comm& comm, const Tensor& out, const Tenso
   sum.dtype = pending.dtype;
   if (pending.summed)
     check_cuda(cudaStreamWaitEvent(stream_, pending.summed));
-  else if (!pending.exchanged)
+  else if (pending.exchanged)
+    meet_before_exchange(comm, stream_);
+  else
     comm.all_reduce(sum);
   const bool wide = aligned({out.data, stream.data, weight.data}, 16) &&
                     (bias == nullptr || aligned({bias->data}, 16));
@@ -367,7 +379,7 @@ void CudaOps::all_reduce_add_rms_norm(Comm& comm, const Tensor& out, const Tenso
        pending.exchanged ? peers_ : nullptr);
 }
 
-void CudaOps::use_peers(const Comm& comm, const PeerGroup* peers) {
+void CudaOps::use_peers(Comm& comm, const PeerGroup* peers) {
   comm_ = &comm;
   peers_ = peers;
 }

@@ -5,6 +5,7 @@
 #include "comm/cuda/cuda_comm.h"
 #include "comm/thread_comm.h"
 #include "core/check.h"
+#include "core/ranks_per_gpu.h"
 #include "ops/cuda/cuda_check.h"
 #include "ops/cuda/cuda_ops.h"
 
@@ -37,6 +38,7 @@ class CudaTeam final : public GpuTeam {
 }  // namespace
 
 int cuda_device_count() {
+  ranks_per_gpu();  // before CUDA is first used
   int count = 0;
   if (cudaGetDeviceCount(&count) != cudaSuccess) {
     cudaGetLastError();  // not sticky: take it back
@@ -45,16 +47,18 @@ int cuda_device_count() {
   return count;
 }
 
-std::vector<std::uint64_t> cuda_free_memory(int devices) {
+std::vector<std::uint64_t> cuda_free_memory(int ranks) {
   std::vector<std::uint64_t> bytes;
-  if (devices == 0) return bytes;
+  if (ranks == 0) return bytes;
+  const int devices = cuda_device_count();
   int current = 0;  // of the caller's thread
   check_cuda(cudaGetDevice(&current));
-  for (int device = 0; device < devices; ++device) {
+  for (int rank = 0; rank < ranks; ++rank) {
+    const int device = rank % devices;
     std::size_t free = 0, total = 0;
     check_cuda(cudaSetDevice(device));
     check_cuda(cudaMemGetInfo(&free, &total));
-    bytes.push_back(free);
+    bytes.push_back(free / static_cast<std::size_t>((ranks - device + devices - 1) / devices));
   }
   check_cuda(cudaSetDevice(current));
   return bytes;
