@@ -8,9 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <vector>
 
-#include "checkpoint/checkpoint.h"
 #include "core/buffer.h"
 #include "lockstep/spmd.h"
 #include "ops/ops.h"
@@ -44,21 +42,16 @@ class Residual {
   // Begins a step: the stream's memory, to be filled by the embedding; nothing is pending.
   Tensor start(std::int64_t rows);
 
-  // What follows is about these rows of the step alone, until the next call. What is pending for
-  // others stays so.
-  void select(Range rows);
-
   // Row-parallel linear: x [rows, local_in_features] times weight^T is this rank's share of a sum
   // over ranks that is to be added to the stream; the bias is added once, after the reduction.
   void add_partial(const Tensor& x, const LinearWeights& linear);
 
   // Goes on with these rows alone, [n] int32, ascending; row i is then what row indices[i] was.
-  // All rows are selected, and nothing is pending.
+  // Nothing is pending.
   void keep_rows(const Tensor& indices);
-  std::int64_t rows() const { return rows_.size(); }
+  std::int64_t rows() const { return rows_; }
 
-  // The RMS norm of the stream with everything pending added, into `out` [rows, hidden_size]. What
-  // is pending is so for all of the rows, in one part or in several.
+  // The RMS norm of the stream with everything pending added, into `out` [rows, hidden_size].
   void norm(const Tensor& out, const Tensor& weight, float eps);
 
  private:
@@ -66,19 +59,13 @@ class Residual {
     OwnedTensor stream;   // [max rows, hidden_size] float32
     OwnedTensor partial;  // the same
   };
-  // state_->partial is the product of linear in these rows.
-  struct Pending {
-    Range rows;
-    const LinearWeights* linear;
-  };
   State make_state(std::int64_t max_rows, std::int64_t hidden_size) const;
 
   Rank& rank_;
   State all_, kept_;
   State* state_ = &all_;
-  std::int64_t all_rows_ = 0;
-  Range rows_;  // that are selected
-  std::vector<Pending> pending_;
+  std::int64_t rows_ = 0;
+  const LinearWeights* pending_ = nullptr;  // what state_->partial is the product of
 };
 
 // x [rows, in_features] times this rank's output features: [rows, local_out_features].

@@ -40,20 +40,18 @@ Transformer::Transformer(Rank& rank, const Config& config, const ShardPlan& plan
 
 Tensor Transformer::forward(const Batch& batch, const KvCache& cache) {
   const BatchView view = batch.view();
-  if (view.rows == 0) return logits_.tensor.rows(0, 0);
   const Tensor token_ids = token_ids_.tensor.rows(0, view.rows);
   rank_.ops().token_ids(token_ids, batch.tokens(), view);
   rank_.ops().embedding(residual_.start(view.rows), weights_.embed_tokens, token_ids);
 
-  const std::vector<Range> parts = parts_of(view);
-  const std::int64_t last = config_.num_hidden_layers - 1;
-  for (std::int64_t i = 0; i < last; ++i) block(i, view, cache.layer(i), parts);
-  // After the last attention the other rows have given what they were needed for: their keys and
-  // values.
-  const Tensor logit_rows = batch.logit_rows();
-  attention(last, view, cache.layer(last), &logit_rows);
+  for (std::int64_t i = 0; i < config_.num_hidden_layers; ++i) {
+    // After the last attention the other rows have given what they were needed for: their keys and
+    // values.
+    const Tensor logit_rows = batch.logit_rows();
+    attention(i, view, cache.layer(i), i + 1 == config_.num_hidden_layers ? &logit_rows : nullptr);
+    if (residual_.rows() > 0) mlp(i);
+  }
   if (residual_.rows() == 0) return logits_.tensor.rows(0, 0);
-  mlp(last);
 
   workspace_.reset();
   const Tensor hidden = workspace_.make(residual_.rows(), config_.hidden_size, activation_);
@@ -61,28 +59,6 @@ Tensor Transformer::forward(const Batch& batch, const KvCache& cache) {
   const Tensor logits = logits_.tensor.rows(0, residual_.rows());
   rank_.ops().linear(logits, hidden, weights_.lm_head);
   return logits;
-}
-
-std::vector<Range> Transformer::parts_of(const BatchView& batch) const {
-  constexpr std::int64_t kTile = 128;  // of matrix products; parts that begin with one are aligned
-  const std::int64_t half = batch.rows / 2 / kTile * kTile;
-  // Steps of one token a sequence may be recorded, on one stream.
-  if (!batch.one_row_a_sequence && rank_.ops().overlaps_sums(rank_.comm(), half))
-    return {{0, half}, {half, batch.rows}};
-  return {{0, batch.rows}};
-}
-
-void Transformer::block(std::int64_t index, const BatchView& batch, const KvLayer& cache,
-                        std::span<const Range> parts) {
-  for (const Range& rows : parts) {
-    residual_.select(rows);
-    attention(index, batch.slice(rows.begin, rows.end), cache);
-  }
-  for (const Range& rows : parts) {
-    residual_.select(rows);
-    mlp(index);
-  }
-  residual_.select({0, batch.rows});
 }
 
 void Transformer::attention(std::int64_t index, const BatchView& batch, const KvLayer& cache,

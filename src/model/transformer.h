@@ -2,10 +2,8 @@
 #pragma once
 
 #include <cstdint>
-#include <span>
 #include <vector>
 
-#include "checkpoint/checkpoint.h"
 #include "checkpoint/config.h"
 #include "core/buffer.h"
 #include "lockstep/spmd.h"
@@ -31,22 +29,14 @@ class Transformer {
 
   // What forward() is made of, for whoever runs a part of the model alone. The two halves of block
   // `index` take the hidden state out of residual() and owe it their result: attention over the
-  // batch's rows and the cache, and the feed-forward network, for the rows that residual() has
-  // selected. Only rows `kept` of the batch go on after the attention, unless it is null.
+  // batch's rows and the cache, and the feed-forward network of residual().rows() rows. Only rows
+  // `kept` of the batch go on after the attention, unless it is null.
   void attention(std::int64_t index, const BatchView& batch, const KvLayer& cache,
                  const Tensor* kept = nullptr);
   void mlp(std::int64_t index);
-  // Both for all rows of the batch, in parts that take turns: so that sums over ranks for one part
-  // may go on while another is computed. Parts are in the order of rows, because the later rows of
-  // a sequence look at the keys and values of earlier ones.
-  void block(std::int64_t index, const BatchView& batch, const KvLayer& cache,
-             std::span<const Range> parts);
   Residual& residual() { return residual_; }
 
  private:
-  // How a step's rows take turns.
-  std::vector<Range> parts_of(const BatchView& batch) const;
-
   Rank& rank_;
   const Config& config_;
   const RankShard& shard_;

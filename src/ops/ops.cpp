@@ -10,14 +10,6 @@ OwnedTensor allocate_tensor(Ops& ops, Device device, DType dtype, const Shape& s
   return owned;
 }
 
-BatchView BatchView::slice(std::int64_t begin, std::int64_t end) const {
-  BatchView part = *this;
-  part.rows = end - begin;
-  part.positions = positions.rows(begin, end);
-  part.row_sequence = row_sequence.rows(begin, end);
-  return part;
-}
-
 void Ops::gated_linear(const Tensor& out, const Tensor& x, const Matrix& weight, const Tensor* bias,
                        const Tensor& gate_up) {
   linear(gate_up, x, weight, bias);
@@ -35,10 +27,6 @@ void Ops::rotary_attention(const Tensor& out, const Tensor& qkv, const Attention
 void Ops::partial_linear(Comm&, const Tensor& partial, const Tensor& x, const Matrix& weight) {
   linear(partial, x, weight);
 }
-
-bool Ops::overlaps_sums(const Comm&, std::int64_t) const { return false; }
-
-void Ops::start_sum(Comm&, const Tensor&) {}
 
 void Ops::all_reduce_add_rms_norm(Comm& comm, const Tensor& out, const Tensor& stream,
                                   const Tensor& partial, const Tensor* bias, const Tensor& weight,

@@ -50,9 +50,6 @@ struct BatchView {
   Tensor block_tables;  // [sequences, max_blocks] int32: where positions [16i, 16i+16) are kept
   bool one_row_a_sequence = false;  // no sequence has two rows; false where that is not known
   std::int64_t longest = 0;         // all positions are below it; 0 where that is not known
-
-  // Rows [begin, end) as a view of the same memory.
-  BatchView slice(std::int64_t begin, std::int64_t end) const;
 };
 
 // One layer's keys and values of one rank: num_blocks blocks of kKvBlockSize positions for each
@@ -192,17 +189,11 @@ class Ops {
   virtual void add_rms_norm(const Tensor& out, const Tensor& stream, const Tensor& partial,
                             const Tensor* bias, const Tensor& weight, float eps) = 0;
 
-  // linear(), for this rank's share of a sum over the ranks of `comm`. The next calls that concern
-  // it are start_sum(), which may be left out, and all_reduce_add_rms_norm() with the same partial,
-  // whose contents are not said till then: its way to the other ranks may begin here.
+  // linear(), for this rank's share of a sum over the ranks of `comm`. The next call that concerns
+  // it is all_reduce_add_rms_norm() with the same partial, whose contents are not said till then:
+  // its way to the other ranks may begin here.
   virtual void partial_linear(Comm& comm, const Tensor& partial, const Tensor& x,
                               const Matrix& weight);
-
-  // Whether start_sum() lets partials of so many rows be summed beside what is called after it; the
-  // same on all ranks.
-  virtual bool overlaps_sums(const Comm& comm, std::int64_t rows) const;
-  // Begins the sum over ranks, where that is so; nothing elsewhere.
-  virtual void start_sum(Comm& comm, const Tensor& partial);
 
   // add_rms_norm(), where the partials of all ranks of `comm` are to be added first, as its
   // all_reduce adds them; of partial_linear().

@@ -1,4 +1,5 @@
 // The operations on rows, against the CPU's: sums, norms, copies.
+#include "comm/cuda/cuda_comm.h"
 #include "comm/thread_comm.h"
 #include "core/check.h"
 #include "cuda/harness.h"
@@ -63,6 +64,9 @@ TEST_F(Elementwise, RmsNormMatchesTheCpu) {
 // In bfloat16, products of many rows are rounded on their way to the norm; of few rows never.
 TEST_F(Elementwise, NormOfAPartialLinearMatchesTheCpu) {
   const std::unique_ptr<Comm> comm = std::move(make_thread_comms(1).front());
+  const std::unique_ptr<Comm> gpu_comm =
+      cuda::make_cuda_comm(cuda::make_cuda_group(1, {false, default_comm_timeout()}), *comm,
+                           dynamic_cast<cuda::CudaOps&>(gpu()).stream());
   constexpr std::int64_t kInFeatures = 128;
   for (DType dtype : kFloatTypes) {
     for (std::int64_t rows : {64, 65, 300}) {
@@ -91,9 +95,9 @@ TEST_F(Elementwise, NormOfAPartialLinearMatchesTheCpu) {
                                         host(weight, {columns}), 1e-5f);
           const Tensor gpu_partial = poisoned(DType::kFloat32, shape);
           const Tensor gpu_stream = put(stream, shape), out = poisoned(dtype, shape);
-          gpu().partial_linear(*comm, gpu_partial, put_as(dtype, x, {rows, kInFeatures}),
+          gpu().partial_linear(*gpu_comm, gpu_partial, put_as(dtype, x, {rows, kInFeatures}),
                                gpu_matrix);
-          gpu().all_reduce_add_rms_norm(*comm, out, gpu_stream, gpu_partial,
+          gpu().all_reduce_add_rms_norm(*gpu_comm, out, gpu_stream, gpu_partial,
                                         biased ? &gpu_bias : nullptr, put(weight, {columns}),
                                         1e-5f);
           const double limit = rows > 64 && dtype == DType::kBFloat16 ? 0x1p-8 : 1e-5;

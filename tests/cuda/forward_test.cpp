@@ -190,69 +190,6 @@ TEST_F(Wide, DeterministicPrefillHasTheSameBitsOnAnyNumberOfGpus) {
     EXPECT_SAME_BITS(logits_of(wide_model(ranks, DType::kBFloat16, true), tokens), one);
 }
 
-// Prompts of several sequences in one step, so many rows that on several GPUs halves take turns.
-StepInput prompts_step(const std::vector<std::int64_t>& lengths, std::int64_t max_length) {
-  const auto blocks = static_cast<std::int32_t>(kv_blocks(max_length));
-  StepInput step;
-  for (std::size_t i = 0; i < lengths.size(); ++i) {
-    const auto slot = static_cast<std::int32_t>(i);
-    step.admissions.push_back(admission(slot,
-                                        random_tokens(lengths[i], 50 + static_cast<unsigned>(i)),
-                                        blocks_from(slot * blocks, blocks)));
-    add_rows(step, slot, 0, lengths[i]);
-  }
-  return step;
-}
-
-TEST_F(Wide, HalvesThatTakeTurnsAreOneGpusPass) {
-  constexpr std::int64_t kMaxLength = 800;
-  const std::vector<std::int64_t> cases[] = {{700}, {300, 150, 250}, {256, 256}, {500, 1, 70, 729}};
-  for (const auto& lengths : cases) {
-    SCOPED_TRACE(testing::PrintToString(lengths));
-    const StepInput all = prompts_step(lengths, kMaxLength);
-    const auto rows = static_cast<std::int64_t>(all.slots.size());
-    const auto slots = static_cast<std::int64_t>(lengths.size());
-    const BatchLimits limits{slots, kMaxLength, rows, rows};
-    // The last row of each sequence, as in a real step, and the first of the second half.
-    StepInput some = all;
-    some.logit_rows.clear();
-    std::int64_t end = 0;
-    for (std::int64_t length : lengths)
-      some.logit_rows.push_back(static_cast<std::int32_t>((end += length) - 1));
-    some.logit_rows.push_back(static_cast<std::int32_t>(rows / 2 / 128 * 128));
-    std::ranges::sort(some.logit_rows);
-    for (const auto& [dtype, limit] :
-         {std::pair{DType::kFloat32, 1e-5}, {DType::kBFloat16, 0.03}, {DType::kFloat16, 0.004}}) {
-      const LoadedModel one = wide_model(1, dtype);
-      Session expected(one, limits, slots * kv_blocks(kMaxLength));
-      const auto all_logits = expected.forward(all), some_logits = expected.forward(some);
-      for (int ranks : even_degrees()) {
-        SCOPED_TRACE(testing::Message() << name_of(dtype) << " on " << ranks);
-        const LoadedModel model = wide_model(ranks, dtype);
-        Session session(model, limits, slots * kv_blocks(kMaxLength));
-        EXPECT_LT(relative_error(session.forward(all), all_logits), limit);
-        EXPECT_LT(relative_error(session.forward(some), some_logits), limit);
-      }
-    }
-  }
-}
-
-// Nothing is used before it is there, or written to before it was used. Two ranks' sums have one
-// order.
-TEST_F(Wide, HalvesThatTakeTurnsHaveTheSameBitsEveryTime) {
-  if (cuda_device_count() < 2) GTEST_SKIP() << "this takes two GPUs";
-  const StepInput prompts = prompts_step({500, 1, 70, 729}, 800);
-  const LoadedModel model = wide_model(2, DType::kBFloat16);
-  Session session(model, {4, 800, 1300, 1300}, 4 * kv_blocks(800));
-  const auto expected = session.forward(prompts);
-  StepInput token;
-  add_rows(token, 1, 0, 1);
-  for (int run = 0; run < 20; ++run) {
-    EXPECT_SAME_BITS(session.forward(prompts), expected);
-    session.forward(token);
-  }
-}
-
 // A sequence's row among 1, 2, 7, 8, 33 and 64, in the first and in the last slot.
 TEST_F(Wide, ARowsBitsDoNotDependOnItsBatch) {
   const auto tokens = random_tokens(20, 4);

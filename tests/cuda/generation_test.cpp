@@ -98,42 +98,6 @@ TEST_P(FailureOnGpus, ARankThatThrowsEndsTheWaitOfTheOthers) {
   EXPECT_THROW(run(), Error);  // GPU ranks stay stopped
 }
 
-// The others are in a sum that goes on beside their own work.
-TEST_F(GenerationOnGpus, ARankThatThrowsEndsASumThatWasStarted) {
-  if (cuda_device_count() < 2) GTEST_SKIP() << "this takes two GPUs";
-  Team team(gpus(2));
-  const auto run = [&](bool fails) {
-    team.run("the test", [&](Rank& rank) {
-      constexpr std::int64_t kRows = 600, kSize = 1024, kInFeatures = 256;
-      Ops& ops = rank.ops();
-      const auto make = [&](DType dtype, const Shape& shape) {
-        return allocate_tensor(ops, rank.device(), dtype, shape);
-      };
-      const Matrix matrix = ops.make_matrix(kSize, kInFeatures, kLeaves / 2, DType::kBFloat16);
-      const OwnedTensor x = make(DType::kBFloat16, {kRows, kInFeatures});
-      const OwnedTensor partial = make(DType::kFloat32, {kRows, kSize});
-      const OwnedTensor stream = make(DType::kFloat32, {kRows, kSize});
-      const OwnedTensor out = make(DType::kBFloat16, {kRows, kSize});
-      const OwnedTensor weight = make(DType::kFloat32, {kSize});
-      if (fails && rank.id() == 1) throw Error("on purpose");
-      ASSERT_TRUE(ops.overlaps_sums(rank.comm(), kRows));
-      ops.partial_linear(rank.comm(), partial.tensor, x.tensor, matrix);
-      ops.start_sum(rank.comm(), partial.tensor);
-      ops.all_reduce_add_rms_norm(rank.comm(), out.tensor, stream.tensor, partial.tensor, nullptr,
-                                  weight.tensor, 1e-5f);
-      ops.synchronize();
-      rank.comm().throw_if_aborted();
-    });
-  };
-  run(false);
-  try {
-    run(true);
-    ADD_FAILURE() << "nothing was thrown";
-  } catch (const Error& error) {
-    EXPECT_STREQ(error.what(), "rank 1 (cuda:1) failed in the test: on purpose");
-  }
-}
-
 TEST_F(GenerationOnGpus, TooLittleMemorySaysWhatWasAskedAndWhatIsFree) {
   Team team(gpus(1));
   try {

@@ -40,8 +40,8 @@ std::unique_ptr<Checkpoint> dummy_checkpoint(int hidden_size, int intermediate_s
 // A part of the model, which takes the hidden state from the residual and owes it its result.
 using Part = std::function<void(Session::RankState&, const BatchView&)>;
 
-// Runs `part` on a random hidden state [rows, hidden_size] of two sequences. Returns the hidden
-// state afterwards and its norm, which every rank has to agree on.
+// Runs `part` on a random hidden state [rows, hidden_size]. Returns the hidden state afterwards and
+// its norm, which every rank has to agree on.
 std::vector<float> run_part(const LoadedModel& model, std::int64_t rows, const Part& part) {
   const std::int64_t hidden_size = model.config.hidden_size;
   std::mt19937 random(7);
@@ -49,14 +49,11 @@ std::vector<float> run_part(const LoadedModel& model, std::int64_t rows, const P
   std::vector<float> hidden(static_cast<std::size_t>(rows * hidden_size));
   for (float& value : hidden) value = normal(random);
 
-  Session session(model, {2, rows, rows, rows}, 2 * kv_blocks(rows));
+  Session session(model, {1, rows, rows, rows}, kv_blocks(rows));
   StepInput step;
-  for (std::int32_t slot : {0, 1})
-    step.admissions.push_back(
-        admission(slot, std::vector<std::int32_t>(static_cast<std::size_t>(rows)),
-                  blocks_from(slot * static_cast<std::int32_t>(kv_blocks(rows)), kv_blocks(rows))));
-  add_rows(step, 1, 0, 2 * rows / 3);
-  add_rows(step, 0, 0, rows - 2 * rows / 3);
+  step.admissions.push_back(admission(0, std::vector<std::int32_t>(static_cast<std::size_t>(rows)),
+                                      blocks_from(0, kv_blocks(rows))));
+  add_rows(step, 0, 0, rows);
 
   std::vector<std::vector<float>> results(model.weights.size());
   session.run([&](Session::RankState& state) {
@@ -133,24 +130,6 @@ TEST_P(SameBits, Block) {
     state.transformer.attention(layer, view, state.cache.layer(layer));
     state.transformer.mlp(layer);
   });
-}
-
-TEST_P(SameBits, BlocksInPartsThatTakeTurns) {
-  const std::int64_t rows = 21;
-  const auto run = [&](const LoadedModel& model, const std::vector<Range>& parts) {
-    return run_part(model, rows, [&](Session::RankState& state, const BatchView& view) {
-      for (int layer = 0; layer < model.config.num_hidden_layers; ++layer)
-        state.transformer.block(layer, view, state.cache.layer(layer), parts);
-    });
-  };
-  const auto& [name, dtype] = GetParam();
-  for (int ranks : {1, 4}) {
-    const LoadedModel model = load(golden_path(name), ranks, dtype);
-    const std::vector<float> expected = run(model, {{0, rows}});
-    EXPECT_SAME_BITS(run(model, {{0, 8}, {8, rows}}), expected);  // within a sequence
-    EXPECT_SAME_BITS(run(model, {{0, 14}, {14, rows}}), expected);
-    EXPECT_SAME_BITS(run(model, {{0, 1}, {1, 17}, {17, rows}}), expected);
-  }
 }
 
 TEST_P(SameBits, Forward) {

@@ -4,7 +4,6 @@
 
 #include <atomic>
 #include <cstring>
-#include <memory>
 #include <mutex>
 #include <source_location>
 #include <vector>
@@ -119,43 +118,6 @@ class CudaGroup {
 
 namespace {
 
-// A stream for sums that go on beside the rank's own, and the events by which the two meet.
-class SumStream {
- public:
-  SumStream() {
-    int least = 0, greatest = 0;
-    check_cuda(cudaDeviceGetStreamPriorityRange(&least, &greatest));
-    // A sum's few blocks are not to wait for all those of the product beside it.
-    check_cuda(cudaStreamCreateWithPriority(&stream_, cudaStreamNonBlocking, greatest));
-    for (cudaEvent_t* event : {&begin_, &ends_[0], &ends_[1]})
-      check_cuda(cudaEventCreateWithFlags(event, cudaEventDisableTiming));
-  }
-  ~SumStream() {
-    cudaStreamSynchronize(stream_);
-    for (cudaEvent_t event : {begin_, ends_[0], ends_[1]}) cudaEventDestroy(event);
-    cudaStreamDestroy(stream_);
-  }
-  SumStream(const SumStream&) = delete;
-  SumStream& operator=(const SumStream&) = delete;
-
-  // Enqueues work(stream) after all that is on `main`. Returns the event of its end.
-  template <typename Work>
-  cudaEvent_t run_after(cudaStream_t main, const Work& work) {
-    check_cuda(cudaEventRecord(begin_, main));
-    check_cuda(cudaStreamWaitEvent(stream_, begin_));
-    work(stream_);
-    // Should the one that is taken again not have been waited for, its waiter waits longer.
-    next_ = 1 - next_;
-    check_cuda(cudaEventRecord(ends_[next_], stream_));
-    return ends_[next_];
-  }
-
- private:
-  cudaStream_t stream_ = nullptr;
-  cudaEvent_t begin_ = nullptr, ends_[2] = {};
-  int next_ = 0;
-};
-
 class CudaComm final : public Comm {
  public:
   CudaComm(std::shared_ptr<CudaGroup> group, Comm& host, cudaStream_t stream)
@@ -189,14 +151,9 @@ class CudaComm final : public Comm {
     } else if (largest && peers_ && (data.numel() <= kPeerElements / 2 || ranks_share_gpus())) {
       exchange(peer_max, data.as<std::int64_t>(), data.numel());
     } else {
-      nccl_all_reduce(data, op, stream_);
+      check_nccl(NCCL(ncclAllReduce)(data.data, data.data, static_cast<std::size_t>(data.numel()),
+                                     nccl_type(data.dtype), nccl_op(op), nccl(), stream_));
     }
-  }
-
-  cudaEvent_t start_all_reduce(const Tensor& data) {
-    if (!sums_) sums_ = std::make_unique<SumStream>();
-    return sums_->run_after(
-        stream_, [&](cudaStream_t stream) { nccl_all_reduce(data, ReduceOp::kSum, stream); });
   }
 
   void all_gather(const Tensor& out, const Tensor& in) override {
@@ -248,11 +205,6 @@ class CudaComm final : public Comm {
   }
 
  private:
-  void nccl_all_reduce(const Tensor& data, ReduceOp op, cudaStream_t stream) {
-    check_nccl(NCCL(ncclAllReduce)(data.data, data.data, static_cast<std::size_t>(data.numel()),
-                                   nccl_type(data.dtype), nccl_op(op), nccl(), stream));
-  }
-
   // In as many exchanges as it takes; `reduce` is peer_sum or one of its kind.
   template <typename T>
   void exchange(void (*reduce)(const PeerGroup&, T*, std::int64_t, cudaStream_t), T* data,
@@ -362,7 +314,6 @@ class CudaComm final : public Comm {
   Buffer received_;
   Buffer exchanges_;
   PeerGroup peer_group_;
-  std::unique_ptr<SumStream> sums_;  // since the first start_all_reduce()
 };
 
 }  // namespace
@@ -378,10 +329,6 @@ std::unique_ptr<Comm> make_cuda_comm(std::shared_ptr<CudaGroup> group, Comm& hos
 
 const PeerGroup* peer_group(const Comm& comm) {
   return dynamic_cast<const CudaComm&>(comm).peers();
-}
-
-cudaEvent_t start_all_reduce(Comm& comm, const Tensor& data) {
-  return dynamic_cast<CudaComm&>(comm).start_all_reduce(data);
 }
 
 }  // namespace lockstep::cuda

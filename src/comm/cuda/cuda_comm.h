@@ -38,10 +38,4 @@ std::unique_ptr<Comm> make_cuda_comm(std::shared_ptr<CudaGroup> group, Comm& hos
 // long as the comm, which make_cuda_comm() made.
 const struct PeerGroup* peer_group(const Comm& comm);
 
-// A comm's all_reduce(), begun on a stream of the comm's own: after what was enqueued on the rank's
-// stream, and beside what is enqueued there next. Returns the event of its end, for the rank's
-// stream to wait for before `data` is used. Through NCCL, for large sums of more than one rank; two
-// may be under way.
-cudaEvent_t start_all_reduce(Comm& comm, const Tensor& data);
-
 }  // namespace lockstep::cuda

@@ -12,7 +12,6 @@
 
 #include <array>
 #include <cstdint>
-#include <map>
 #include <memory>
 
 #include "comm/cuda/peer_reduce.h"
@@ -28,8 +27,6 @@ enum class Result;  // of linear()
 // Rows of a step up to which everything has the same bits in every step and at every world size,
 // deterministic or not.
 inline constexpr std::int64_t kMaxDecodeRows = 64;
-// Rows from which on a sum over ranks takes long enough to be worth hiding.
-inline constexpr std::int64_t kMinOverlappedRows = 256;
 
 class CudaOps final : public Ops {
  public:
@@ -72,8 +69,6 @@ class CudaOps final : public Ops {
                     const Tensor& gate_up) override;
   void partial_linear(Comm& comm, const Tensor& partial, const Tensor& x,
                       const Matrix& weight) override;
-  bool overlaps_sums(const Comm& comm, std::int64_t rows) const override;
-  void start_sum(Comm& comm, const Tensor& partial) override;
   void add(const Tensor& x, const Tensor& y) override;
   void add_rms_norm(const Tensor& out, const Tensor& stream, const Tensor& partial,
                     const Tensor* bias, const Tensor& weight, float eps) override;
@@ -126,9 +121,8 @@ class CudaOps final : public Ops {
   struct PartialSum {
     bool exchanged = false;  // it was sent as it was computed, and is to be received
     DType dtype = DType::kFloat32;
-    cudaEvent_t summed = nullptr;  // after start_sum()
   };
-  std::map<const void*, PartialSum> pending_;  // by the partial's memory
+  PartialSum pending_;
   int num_multiprocessors_ = 0;
   cudaStream_t stream_ = nullptr;
   Buffer attention_scratch_;  // partial results of key splits; allocated once, in the constructor

@@ -381,15 +381,15 @@ void CudaOps::gated_linear(const Tensor& out, const Tensor& x, const Matrix& wei
 void CudaOps::partial_linear(Comm& comm, const Tensor& partial, const Tensor& x,
                              const Matrix& weight) {
   const std::int64_t rows = x.num_rows(), size = weight.out_features;
-  PartialSum& pending = pending_[partial.data] = {};
-  pending.exchanged = peers_ != nullptr && &comm == comm_ && rows > 0 && rows <= kMaxDecodeRows &&
-                      exchanges_rows_of(size);
-  if (!pending.exchanged && !rounds_partials(comm, rows, weight))
+  pending_ = {};
+  pending_.exchanged = peers_ != nullptr && &comm == comm_ && rows > 0 && rows <= kMaxDecodeRows &&
+                       exchanges_rows_of(size);
+  if (!pending_.exchanged && !rounds_partials(comm, rows, weight))
     return linear(partial, x, weight, nullptr);
   check_tensor("partial_linear", "x", x, weight.dtype, {rows, weight.in_features});
   check_tensor("partial_linear", "partial", partial, DType::kFloat32, {rows, size});
-  if (pending.exchanged) return canonical_linear<Result::kExchanged>(partial, x, weight, nullptr);
-  pending.dtype = weight.dtype;
+  if (pending_.exchanged) return canonical_linear<Result::kExchanged>(partial, x, weight, nullptr);
+  pending_.dtype = weight.dtype;
   Tensor rounded = partial;
   rounded.dtype = weight.dtype;
   matmul_->multiply(rounded, x, weight, stream_);

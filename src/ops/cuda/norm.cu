@@ -7,8 +7,8 @@
 // multiprocessor that also reads weights brings them more slowly than eight do.
 #include <algorithm>
 #include <type_traits>
+#include <utility>
 
-#include "comm/cuda/cuda_comm.h"
 #include "comm/cuda/meet.h"
 #include "comm/cuda/peer_exchange.h"
 #include "ops/cuda/checks.h"
@@ -342,19 +342,6 @@ void CudaOps::add_rms_norm(const Tensor& out, const Tensor& stream, const Tensor
   norm("add_rms_norm", out, stream, &partial, bias, weight, eps);
 }
 
-bool CudaOps::overlaps_sums(const Comm& comm, std::int64_t rows) const {
-  return &comm == comm_ && comm.world_size() > 1 && !deterministic_ && rows >= kMinOverlappedRows &&
-         !ranks_share_gpus();
-}
-
-void CudaOps::start_sum(Comm& comm, const Tensor& partial) {
-  if (!overlaps_sums(comm, partial.num_rows())) return;
-  PartialSum& pending = pending_.at(partial.data);
-  Tensor sum = partial;
-  sum.dtype = pending.dtype;
-  pending.summed = start_all_reduce(comm, sum);
-}
-
 bool CudaOps::exchanges_rows_of(std::int64_t size) {
   return size % kStep == 0 && size <= kMaxSteps * kStride && size <= kPeerElements / 64;
 }
@@ -362,13 +349,10 @@ bool CudaOps::exchanges_rows_of(std::int64_t size) {
 void CudaOps::all_reduce_add_rms_norm(Comm& comm, const Tensor& out, const Tensor& stream,
                                       const Tensor& partial, const Tensor* bias,
                                       const Tensor& weight, float eps) {
-  const auto found = pending_.extract(partial.data);
-  const PartialSum pending = found ? found.mapped() : PartialSum{};
+  const PartialSum pending = std::exchange(pending_, {});
   Tensor sum = partial;
   sum.dtype = pending.dtype;
-  if (pending.summed)
-    check_cuda(cudaStreamWaitEvent(stream_, pending.summed));
-  else if (pending.exchanged)
+  if (pending.exchanged)
     meet_before_exchange(comm, stream_);
   else
     comm.all_reduce(sum);
