@@ -3,6 +3,7 @@
 
 #include "core/dummy.h"
 #include "cuda/harness.h"
+#include "lockstep/error.h"
 
 namespace lockstep::test {
 namespace {
@@ -21,6 +22,15 @@ class MatrixOnGpu : public OnGpu {
 
 constexpr std::pair<std::int64_t, std::int64_t> kShapes[] = {{1, 1},   {5, 8},     {3, 7},
                                                              {33, 64}, {300, 129}, {2, 5000}};
+
+// The last ranks' shards of a small vocabulary have no rows, wherever it ends.
+TEST_F(MatrixOnGpu, ViewsBeginAtBlocksOrAreEmpty) {
+  const Matrix matrix = gpu().make_matrix(104, 8, kLeaves, DType::kBFloat16);
+  EXPECT_EQ(gpu().row_view(matrix, 96, 104).out_features, 8);
+  EXPECT_EQ(gpu().row_view(matrix, 104, 104).out_features, 0);
+  EXPECT_THROW(gpu().row_view(matrix, 1, 3), Error);
+  EXPECT_THROW(gpu().row_view(matrix, 96, 105), Error);
+}
 
 TEST_F(MatrixOnGpu, RowsOfEveryDtypeAreConvertedAsOnTheCpu) {
   for (DType from : kFloatTypes) {

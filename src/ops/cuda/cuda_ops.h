@@ -39,9 +39,8 @@ class CudaOps final : public Ops {
   cudaStream_t stream() const { return stream_; }
   int device() const { return device_; }
   int num_multiprocessors() const { return num_multiprocessors_; }
-  // How this rank's kernels reach the other ranks of `comm`, which lives longer; null where they
-  // cannot.
-  void use_peers(Comm& comm, const PeerGroup* peers);
+  // How this rank's kernels reach the other ranks of `comm`; null where they cannot.
+  void use_peers(const Comm& comm, const PeerGroup* peers);
 
   std::unique_ptr<Recorder> make_recorder() override;
   std::unique_ptr<Download> make_download() override;
@@ -115,7 +114,7 @@ class CudaOps final : public Ops {
             const Tensor* bias, const Tensor& weight, float eps, const PeerGroup* peers = nullptr);
 
   int device_;
-  Comm* comm_ = nullptr;  // that peers_ is for
+  const Comm* comm_ = nullptr;  // that peers_ is for
   const PeerGroup* peers_ = nullptr;
   // What partial_linear() left for all_reduce_add_rms_norm().
   struct PartialSum {

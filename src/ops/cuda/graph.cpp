@@ -10,7 +10,7 @@ namespace {
 
 class GraphRecorder final : public Recorder {
  public:
-  GraphRecorder(cudaStream_t stream, Comm* comm) : stream_(stream), comm_(comm) {}
+  explicit GraphRecorder(cudaStream_t stream) : stream_(stream) {}
 
   ~GraphRecorder() override {
     cudaStreamSynchronize(stream_);
@@ -19,19 +19,13 @@ class GraphRecorder final : public Recorder {
   }
 
   // The first run of a key is an ordinary one: it loads kernels, which cannot be done while a graph
-  // is recorded. The second records.
+  // is recorded. The second records. Where ranks share GPUs, nothing is: they meet before each
+  // exchange.
   void run(std::uint64_t key, const std::function<void()>& work) override {
+    if (ranks_share_gpus()) return work();
     const auto [entry, first] = graphs_.emplace(key, nullptr);
     if (first) return work();
-    if (!entry->second) {
-      entry->second = record(work);
-      if (comm_ && ranks_share_gpus()) {
-        // All of them: to make a graph may take waiting for the GPU, on which those of other ranks
-        // would wait for this one.
-        check_cuda(cudaGraphUpload(entry->second, stream_));
-        comm_->barrier();
-      }
-    }
+    if (!entry->second) entry->second = record(work);
     check_cuda(cudaGraphLaunch(entry->second, stream_));
   }
 
@@ -56,15 +50,13 @@ class GraphRecorder final : public Recorder {
   }
 
   cudaStream_t stream_;
-  // Of the rank; null: it has none.
-  Comm* comm_;
   std::map<std::uint64_t, cudaGraphExec_t> graphs_;  // null: run once, not yet recorded
 };
 
 }  // namespace
 
 std::unique_ptr<Recorder> CudaOps::make_recorder() {
-  return std::make_unique<GraphRecorder>(stream_, comm_);
+  return std::make_unique<GraphRecorder>(stream_);
 }
 
 }  // namespace lockstep::cuda

@@ -178,7 +178,8 @@ bool CudaOps::write_dummy_rows(const Matrix& matrix, std::int64_t first_row, std
 }
 
 Matrix CudaOps::row_view(const Matrix& matrix, std::int64_t begin, std::int64_t end) {
-  check(0 <= begin && begin <= end && end <= matrix.out_features && begin % kRowBlock == 0,
+  check(0 <= begin && begin <= end && end <= matrix.out_features &&
+            (begin % kRowBlock == 0 || begin == end),
         "rows [{}, {}) of a matrix of {} rows cannot be viewed", begin, end, matrix.out_features);
   Matrix view = matrix;
   const std::size_t row_bytes =

@@ -353,7 +353,7 @@ void CudaOps::all_reduce_add_rms_norm(Comm& comm, const Tensor& out, const Tenso
   Tensor sum = partial;
   sum.dtype = pending.dtype;
   if (pending.exchanged)
-    meet_before_exchange(comm, stream_);
+    meet_before_exchange(comm);
   else
     comm.all_reduce(sum);
   const bool wide = aligned({out.data, stream.data, weight.data}, 16) &&
@@ -363,7 +363,7 @@ void CudaOps::all_reduce_add_rms_norm(Comm& comm, const Tensor& out, const Tenso
        pending.exchanged ? peers_ : nullptr);
 }
 
-void CudaOps::use_peers(Comm& comm, const PeerGroup* peers) {
+void CudaOps::use_peers(const Comm& comm, const PeerGroup* peers) {
   comm_ = &comm;
   peers_ = peers;
 }
