@@ -4,8 +4,8 @@
 // A rank's kernel that waits for values holds room on the GPU that the rank which is to send them
 // needs, and a call of the host that waits for the whole GPU waits for that kernel too. So, where
 // ranks share GPUs, kernels start one after the other (launch.h), no kernel that waits has many
-// blocks (kMaxWaitingBlocks), the ranks' threads meet before each exchange, and no graphs are
-// recorded.
+// blocks (kMaxWaitingBlocks), the ranks' threads meet before and after each exchange, and no graphs
+// are recorded.
 #pragma once
 
 namespace lockstep {

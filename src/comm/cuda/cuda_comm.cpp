@@ -209,12 +209,13 @@ class CudaComm final : public Comm {
   template <typename T>
   void exchange(void (*reduce)(const PeerGroup&, T*, std::int64_t, cudaStream_t), T* data,
                 std::int64_t count) {
-    meet_before_exchange(*this);
     const std::int64_t words =
         ranks_share_gpus() ? std::int64_t{kMaxWaitingBlocks} * kPeerUnit * 2 : kPeerElements;
     const std::int64_t most = words * 4 / static_cast<std::int64_t>(sizeof(T));
-    for (std::int64_t at = 0; at < count; at += most)
-      reduce(peer_group_, data + at, std::min(most, count - at), stream_);
+    exchange_together(*this, [&] {
+      for (std::int64_t at = 0; at < count; at += most)
+        reduce(peer_group_, data + at, std::min(most, count - at), stream_);
+    });
   }
 
   // Puts together what each rank has of `data`, itself the bytes from `mine` on, without NCCL.

@@ -3,11 +3,10 @@
 // numbers each, of which the second is what the first one lacks; so 17 bits of them count (22 with
 // float16).
 //
-// With g = lane / 4 and q = lane % 4, a lane holds of the keys positions g and g + 8, the columns
-// 32 i + 8 q to 32 i + 8 q + 7, as linear() does of its weights; and of the values positions 4 q to
-// 4 q
-// + 3, the columns 64 i + 8 g to 64 i + 8 g + 7. Which column or position meets which slot of the
-// instruction is free, as long as both operands agree.
+// With g = lane / 4 and q = lane % 4, a lane holds of the keys positions g and g + 8, of each 32
+// columns the eight from 8 q on, as linear() does of its weights; and of the values positions 4 q to
+// 4 q + 3, of each 64 columns the eight from 8 g on. Which column or position meets which slot of
+// the instruction is free, as long as both operands agree.
 #pragma once
 
 #include <cstdint>

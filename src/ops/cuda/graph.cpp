@@ -19,7 +19,7 @@ class GraphRecorder final : public Recorder {
   }
 
   // The first run of a key is an ordinary one: it loads kernels, which cannot be done while a graph
-  // is recorded. The second records. Where ranks share GPUs, nothing is: they meet before each
+  // is recorded. The second records. Where ranks share GPUs, nothing is: they meet at each
   // exchange.
   void run(std::uint64_t key, const std::function<void()>& work) override {
     if (ranks_share_gpus()) return work();

@@ -352,15 +352,17 @@ void CudaOps::all_reduce_add_rms_norm(Comm& comm, const Tensor& out, const Tenso
   const PartialSum pending = std::exchange(pending_, {});
   Tensor sum = partial;
   sum.dtype = pending.dtype;
-  if (pending.exchanged)
-    meet_before_exchange(comm);
-  else
-    comm.all_reduce(sum);
+  if (!pending.exchanged) comm.all_reduce(sum);
   const bool wide = aligned({out.data, stream.data, weight.data}, 16) &&
                     (bias == nullptr || aligned({bias->data}, 16));
   check(wide || !pending.exchanged, "all_reduce_add_rms_norm: tensors must be aligned to 16");
-  norm("all_reduce_add_rms_norm", out, stream, &sum, bias, weight, eps,
-       pending.exchanged ? peers_ : nullptr);
+  const auto add_and_norm = [&](const PeerGroup* peers) {
+    norm("all_reduce_add_rms_norm", out, stream, &sum, bias, weight, eps, peers);
+  };
+  if (pending.exchanged)
+    exchange_together(comm, [&] { add_and_norm(peers_); });
+  else
+    add_and_norm(nullptr);
 }
 
 void CudaOps::use_peers(const Comm& comm, const PeerGroup* peers) {
