@@ -4,9 +4,9 @@
 // float16).
 //
 // With g = lane / 4 and q = lane % 4, a lane holds of the keys positions g and g + 8, of each 32
-// columns the eight from 8 q on, as linear() does of its weights; and of the values positions 4 q to
-// 4 q + 3, of each 64 columns the eight from 8 g on. Which column or position meets which slot of
-// the instruction is free, as long as both operands agree.
+// columns the eight from 8 q on, as linear() does of its weights; and of the values the positions
+// from 4 q on, four of them, of each 64 columns the eight from 8 g on. Which column or position
+// meets which slot of the instruction is free, as long as both operands agree.
 #pragma once
 
 #include <cstdint>
