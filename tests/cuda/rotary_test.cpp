@@ -87,7 +87,7 @@ class RotaryAttention : public Attention {
     std::vector<Row> rows;
     for (std::size_t i = 0; i < lengths.size(); ++i)
       rows.push_back({std::int32_t(i), std::int32_t(lengths[i] - 1)});
-    rows.push_back({0, -1});  // padding
+    if (rows.size() > 1) rows.push_back({0, -1});  // padding
     const auto count = static_cast<std::int64_t>(rows.size());
     std::vector<float> frequencies;
     for (std::int64_t i = 0; i < dim / 2; ++i)
@@ -130,9 +130,21 @@ TEST_F(RotaryAttention, HasTheBitsOfTwoOperations) {
   }
 }
 
-TEST_F(RotaryAttention, OfOneRowInALongContext) {
-  for (DType dtype : kFloatTypes)  // 16 bits hide what merging many splits makes of the last ones
+// A block has one head or all of a group, and one split or several.
+TEST_F(RotaryAttention, OfOneRow) {
+  for (std::int64_t length : {1, 128, 129, 500, 640, 2100}) {
+    expect_as_two_operations(attention_shape(32, 8, 128, 4), DType::kBFloat16, false, {length});
+    expect_as_two_operations(attention_shape(7, 3, 64, 3, 1), DType::kFloat32, true, {length});
+    expect_as_two_operations(attention_shape(9, 1, 256, 9), DType::kFloat16, true, {length});
+  }
+  expect_as_two_operations(attention_shape(32, 8, 128, 4, 0, 700), DType::kBFloat16, false, {5000});
+}
+
+TEST_F(RotaryAttention, InALongContext) {
+  for (DType dtype : kFloatTypes) {  // 16 bits hide what merging many splits makes of the last ones
     expect_as_two_operations(attention_shape(32, 8, 128, 4), dtype, false, {5000});
+    expect_as_two_operations(attention_shape(32, 8, 128, 4), dtype, false, {5000, 4200});
+  }
 }
 
 TEST_F(Rope, RowsWithoutAPlaceStoreNothing) {
