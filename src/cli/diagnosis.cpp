@@ -167,7 +167,7 @@ std::vector<Finding> diagnose(const HostReport& host, const std::optional<GpuRep
     if (nvidia)
       findings.push_back({true, "this host has an NVIDIA GPU that this build cannot use",
                           "it was built without CUDA",
-                          "install the CUDA toolkit (12.3 or newer) and NCCL, and build again with "
+                          "install the CUDA toolkit (12.4 or newer) and NCCL, and build again with "
                           "-DLOCKSTEP_CUDA=ON"});
     return findings;
   }

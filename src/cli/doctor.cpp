@@ -161,7 +161,7 @@ void print_gpus(const GpuReport& gpus) {
   write_out("\n");
   if (!gpus.built_in) {
     write_out(
-        "No CUDA in this build. Where the CUDA toolkit (12.3 or newer) and NCCL are installed, "
+        "No CUDA in this build. Where the CUDA toolkit (12.4 or newer) and NCCL are installed, "
         "build with\n-DLOCKSTEP_CUDA=ON to run on NVIDIA GPUs.\n");
     return;
   }

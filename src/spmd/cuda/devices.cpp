@@ -65,7 +65,9 @@ std::vector<std::uint64_t> cuda_free_memory(int ranks) {
 }
 
 void require_cuda() {
-  int count = 0;
+  int driver = 0, count = 0;
+  check(cudaDriverGetVersion(&driver) == cudaSuccess && driver > 0,
+        "no CUDA device can be used here: there is no NVIDIA driver");
   const cudaError_t status = cudaGetDeviceCount(&count);
   check(status == cudaSuccess && count > 0, "no CUDA device can be used here: {}",
         status == cudaSuccess ? "there is none" : cudaGetErrorString(status));
