@@ -4,13 +4,14 @@ if(LOCKSTEP_CUDA STREQUAL "OFF")
   return()
 endif()
 
-find_package(CUDAToolkit 12.4 QUIET)
+set(oldest_toolkit 12.4) # __maxnreg__
+find_package(CUDAToolkit ${oldest_toolkit} QUIET)
 find_path(NCCL_INCLUDE_DIR nccl.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
 find_library(NCCL_LIBRARY nccl HINTS ${CUDAToolkit_LIBRARY_DIR})
 if(CUDAToolkit_FOUND AND CUDAToolkit_NVCC_EXECUTABLE AND NCCL_INCLUDE_DIR AND NCCL_LIBRARY)
   set(LOCKSTEP_HAS_CUDA ON)
 elseif(LOCKSTEP_CUDA STREQUAL "ON")
-  message(FATAL_ERROR "LOCKSTEP_CUDA=ON needs the CUDA toolkit 12.4 or newer (nvcc: "
+  message(FATAL_ERROR "LOCKSTEP_CUDA=ON needs the CUDA toolkit ${oldest_toolkit} or newer (nvcc: "
           "${CUDAToolkit_NVCC_EXECUTABLE}) and NCCL (nccl.h: ${NCCL_INCLUDE_DIR}, library: ${NCCL_LIBRARY})")
 else()
   message(STATUS "CUDA: not built in (the toolkit or NCCL was not found)")

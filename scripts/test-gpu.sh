@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Builds and runs the GPU tests, on a machine with one GPU or several (tests of several ranks use as
-# many as there are, and are repeated with 4 and 8 ranks that share them). Prints what docs/gpu.md records: date, commit, hardware, results. BUILD names
-# a build folder that is there already.
+# Builds and runs the GPU tests, on a machine with one GPU or several: tests of several ranks use as
+# many as there are, and are repeated with 4 and 8 ranks that share them. Prints what docs/gpu.md
+# records: date, commit, hardware, results. BUILD names a build folder that is there already.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

@@ -167,8 +167,8 @@ std::vector<Finding> diagnose(const HostReport& host, const std::optional<GpuRep
     if (nvidia)
       findings.push_back({true, "this host has an NVIDIA GPU that this build cannot use",
                           "it was built without CUDA",
-                          "install the CUDA toolkit (12.4 or newer) and NCCL, and build again with "
-                          "-DLOCKSTEP_CUDA=ON"});
+                          "install the CUDA toolkit and NCCL, and build again with "
+                          "-DLOCKSTEP_CUDA=ON, which says what is missing"});
     return findings;
   }
   if (!gpus.error_name.empty()) {

@@ -161,8 +161,8 @@ void print_gpus(const GpuReport& gpus) {
   write_out("\n");
   if (!gpus.built_in) {
     write_out(
-        "No CUDA in this build. Where the CUDA toolkit (12.4 or newer) and NCCL are installed, "
-        "build with\n-DLOCKSTEP_CUDA=ON to run on NVIDIA GPUs.\n");
+        "No CUDA in this build. Where the CUDA toolkit and NCCL are installed, build with\n"
+        "-DLOCKSTEP_CUDA=ON to run on NVIDIA GPUs.\n");
     return;
   }
   Table versions({{"CUDA", Table::Align::kLeft}, {gpus.runtime_version, Table::Align::kLeft}});

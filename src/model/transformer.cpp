@@ -44,10 +44,10 @@ Tensor Transformer::forward(const Batch& batch, const KvCache& cache) {
   rank_.ops().token_ids(token_ids, batch.tokens(), view);
   rank_.ops().embedding(residual_.start(view.rows), weights_.embed_tokens, token_ids);
 
+  // After the last attention the other rows have given what they were needed for: their keys and
+  // values.
+  const Tensor logit_rows = batch.logit_rows();
   for (std::int64_t i = 0; i < config_.num_hidden_layers; ++i) {
-    // After the last attention the other rows have given what they were needed for: their keys and
-    // values.
-    const Tensor logit_rows = batch.logit_rows();
     attention(i, view, cache.layer(i), i + 1 == config_.num_hidden_layers ? &logit_rows : nullptr);
     if (residual_.rows() > 0) mlp(i);
   }

@@ -173,6 +173,17 @@ class FailingRankTest(CommandTest):
                 self.assertIn(f'LOCKSTEP_FAULT is "{fault}"; it has to be load, prefill or decode', err)
 
 
+class RanksPerGpuTest(CommandTest):
+    def test_it_is_read_before_cuda_is_used(self):
+        """CUDA looks at what it sets in the environment once, so that it comes before every other error."""
+        if "cuda" not in self.succeed("--version")[0]:
+            self.skipTest("this build has no CUDA")
+        for device in "cuda", "auto":
+            with self.subTest(device=device):
+                self.fail_with(1, "LOCKSTEP_RANKS_PER_GPU must be a number from 1 to 8", "generate", "-m", self.tiny,
+                               "--prompt-ids", "5", "--device", device, env={"LOCKSTEP_RANKS_PER_GPU": "9"})
+
+
 class GenerateTest(CommandTest):
     def test_tokens_to_stdout_and_figures_to_stderr(self):
         out, err = self.succeed("generate", "-m", self.tiny, "--prompt-ids", "5,6,7", "-t", 0,

@@ -8,7 +8,7 @@
 #include <source_location>
 #include <vector>
 
-#include "comm/cuda/meet.h"
+#include "comm/cuda/exchange_together.h"
 #include "comm/cuda/peer_reduce.h"
 #include "core/buffer.h"
 #include "core/check.h"
@@ -209,9 +209,9 @@ class CudaComm final : public Comm {
   template <typename T>
   void exchange(void (*reduce)(const PeerGroup&, T*, std::int64_t, cudaStream_t), T* data,
                 std::int64_t count) {
-    const std::int64_t words =
-        ranks_share_gpus() ? std::int64_t{kMaxWaitingBlocks} * kPeerUnit * 2 : kPeerElements;
-    const std::int64_t most = words * 4 / static_cast<std::int64_t>(sizeof(T));
+    constexpr std::int64_t kUnit = kPeerUnit * 2 * sizeof(float) / sizeof(T);  // elements
+    const std::int64_t most =
+        (ranks_share_gpus() ? kMaxWaitingBlocks : kPeerElements / 2 / kPeerUnit) * kUnit;
     exchange_together(*this, [&] {
       for (std::int64_t at = 0; at < count; at += most)
         reduce(peer_group_, data + at, std::min(most, count - at), stream_);

@@ -56,10 +56,47 @@ struct CacheBlock {
   }
 };
 
-template <typename Load, typename T>
-__device__ Load load_or_zeros(const T* from, bool there) {
-  return there ? *reinterpret_cast<const Load*>(from) : Load{};
-}
+// A lane's loads of a CacheBlock, early or late: kPieces in each of kSteps steps. Place says from
+// which of the block's positions each is, and from which element of the head on.
+template <typename T, typename Place>
+struct BlockReader {
+  using Load = typename Place::Load;
+  static constexpr int kSteps = Place::kSteps, kPieces = Place::kPieces;
+  static constexpr bool kAtOnce = Place::kAtOnce;  // all early, else each when it is used
+
+  CacheBlock<T> block;
+  Load loads[kAtOnce ? kSteps : 1][kPieces];
+
+  __device__ Load load(int step, int piece, int lane) const {
+    const int position = Place::position(step, piece, lane), d = Place::element(step, piece, lane);
+    return block.has(position, d) ? *reinterpret_cast<const Load*>(block.at(position, d)) : Load{};
+  }
+
+  __device__ void start(const CacheBlock<T>& from, int lane) {
+    block = from;
+    if constexpr (kAtOnce) {
+#pragma unroll
+      for (int step = 0; step < kSteps; ++step)
+#pragma unroll
+        for (int piece = 0; piece < kPieces; ++piece) loads[step][piece] = load(step, piece, lane);
+    }
+  }
+
+  // Puts in a position's key or value.
+  __device__ void complete(int position, const T* head, int lane) {
+#pragma unroll
+    for (int step = 0; step < kSteps; ++step)
+#pragma unroll
+      for (int piece = 0; piece < kPieces; ++piece)
+        if (Place::position(step, piece, lane) == position)
+          loads[step][piece] =
+              *reinterpret_cast<const Load*>(head + Place::element(step, piece, lane));
+  }
+
+  __device__ Load get(int step, int piece, int lane) const {
+    return kAtOnce ? loads[kAtOnce ? step : 0][piece] : load(step, piece, lane);
+  }
+};
 
 // How a warp reads the 16 keys (or values) of a block of the cache: kLanes lanes hold one of them
 // in kChunks loads of kWidth elements each.
@@ -73,7 +110,7 @@ struct Layout {
   static constexpr int kSteps = kBlock / kKeysAtOnce;
   static constexpr int kHeadDim = kWidth * kLanes * kChunks;  // padded
   static constexpr int kElements = kWidth * kChunks;          // of a head, in one lane
-  // Whether all that a warp reads is asked for at once, or each piece when it is used.
+  static constexpr int kPieces = kChunks;
   static constexpr bool kAtOnce = kSteps * kChunks * kWords <= 32;
   static constexpr int kUnroll = kAtOnce ? kSteps : 4;  // of loops over steps
 
@@ -81,44 +118,16 @@ struct Layout {
   __device__ static int place(int e, int lane) {
     return (e / kWidth * kLanes + lane % kLanes) * kWidth + e % kWidth;
   }
+  __device__ static int position(int step, int, int lane) {
+    return step * kKeysAtOnce + lane / kLanes;
+  }
+  __device__ static int element(int, int chunk, int lane) { return place(chunk * kWidth, lane); }
 
-  // A block's loads, early or late.
-  struct Reader {
-    CacheBlock<T> block;
-    Load loads[kAtOnce ? kSteps : 1][kChunks];
-
-    __device__ Load load(int step, int chunk, int lane) const {
-      const int position = step * kKeysAtOnce + lane / kLanes, d = place(chunk * kWidth, lane);
-      return load_or_zeros<Load>(block.at(position, d), block.has(position, d));
-    }
-
-    __device__ void start(const CacheBlock<T>& from, int lane) {
-      block = from;
-      if constexpr (kAtOnce) {
-#pragma unroll
-        for (int step = 0; step < kSteps; ++step)
-#pragma unroll
-          for (int chunk = 0; chunk < kChunks; ++chunk)
-            loads[step][chunk] = load(step, chunk, lane);
-      }
-    }
-
-    // Puts in a position's key or value.
-    __device__ void complete(int position, const T* head, int lane) {
-#pragma unroll
-      for (int step = 0; step < kSteps; ++step) {
-        if (step * kKeysAtOnce + lane / kLanes != position) continue;
-#pragma unroll
-        for (int chunk = 0; chunk < kChunks; ++chunk)
-          loads[step][chunk] = *reinterpret_cast<const Load*>(head + place(chunk * kWidth, lane));
-      }
-    }
-
+  struct Reader : BlockReader<T, Layout> {
     __device__ void read(int step, int lane, float (&elements)[kElements]) const {
 #pragma unroll
       for (int chunk = 0; chunk < kChunks; ++chunk)
-        unpack<T>(kAtOnce ? loads[kAtOnce ? step : 0][chunk] : load(step, chunk, lane),
-                  elements + chunk * kWidth);
+        unpack<T>(this->get(step, chunk, lane), elements + chunk * kWidth);
     }
   };
   using Keys = Reader;

@@ -32,76 +32,24 @@ template <typename T, int kItsHeadDim>
 struct TileLayout {
   using Element = T;
   static constexpr int kHeadDim = kItsHeadDim;  // padded; a multiple of 64
-  // Whether all that a warp reads is asked for at once, or each piece when it is used.
   static constexpr bool kAtOnce = kHeadDim <= 128;
 
-  struct Keys {
-    static constexpr int kSteps = kHeadDim / 32;
-    CacheBlock<T> block;
-    uint4 loads[kAtOnce ? kSteps : 1][2];
-
-    __device__ uint4 load(int step, int half, int lane) const {
-      const int position = lane / 4 + 8 * half, d = lane % 4 * 8;
-      return load_or_zeros<uint4>(block.at(position, d) + step * 32,
-                                  block.has(position, d + step * 32));
-    }
-    __device__ void start(const CacheBlock<T>& from, int lane) {
-      block = from;
-      if constexpr (kAtOnce) {
-#pragma unroll
-        for (int step = 0; step < kSteps; ++step)
-#pragma unroll
-          for (int half = 0; half < 2; ++half) loads[step][half] = load(step, half, lane);
-      }
-    }
-    // Puts in a position's key.
-    __device__ void complete(int position, const T* head, int lane) {
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        if (lane / 4 + 8 * half != position) continue;
-#pragma unroll
-        for (int step = 0; step < kSteps; ++step)
-          loads[step][half] = *reinterpret_cast<const uint4*>(head + step * 32 + lane % 4 * 8);
-      }
-    }
-    __device__ uint4 get(int step, int half, int lane) const {
-      return kAtOnce ? loads[kAtOnce ? step : 0][half] : load(step, half, lane);
-    }
+  struct KeyPlace {
+    using Load = uint4;
+    static constexpr int kSteps = kHeadDim / 32, kPieces = 2;
+    static constexpr bool kAtOnce = TileLayout::kAtOnce;
+    __device__ static int position(int, int half, int lane) { return lane / 4 + 8 * half; }
+    __device__ static int element(int step, int, int lane) { return step * 32 + lane % 4 * 8; }
   };
-
-  struct Values {
-    static constexpr int kSteps = kHeadDim / 64, kPositions = 4;
-    CacheBlock<T> block;
-    uint4 loads[kAtOnce ? kSteps : 1][kPositions];
-
-    __device__ uint4 load(int step, int i, int lane) const {
-      const int position = lane % 4 * kPositions + i, d = lane / 4 * 8;
-      return load_or_zeros<uint4>(block.at(position, d) + step * 64,
-                                  block.has(position, d + step * 64));
-    }
-    __device__ void start(const CacheBlock<T>& from, int lane) {
-      block = from;
-      if constexpr (kAtOnce) {
-#pragma unroll
-        for (int step = 0; step < kSteps; ++step)
-#pragma unroll
-          for (int i = 0; i < kPositions; ++i) loads[step][i] = load(step, i, lane);
-      }
-    }
-    // Puts in a position's value.
-    __device__ void complete(int position, const T* head, int lane) {
-#pragma unroll
-      for (int i = 0; i < kPositions; ++i) {
-        if (lane % 4 * kPositions + i != position) continue;
-#pragma unroll
-        for (int step = 0; step < kSteps; ++step)
-          loads[step][i] = *reinterpret_cast<const uint4*>(head + step * 64 + lane / 4 * 8);
-      }
-    }
-    __device__ uint4 get(int step, int i, int lane) const {
-      return kAtOnce ? loads[kAtOnce ? step : 0][i] : load(step, i, lane);
-    }
+  struct ValuePlace {
+    using Load = uint4;
+    static constexpr int kSteps = kHeadDim / 64, kPieces = 4;
+    static constexpr bool kAtOnce = TileLayout::kAtOnce;
+    __device__ static int position(int, int i, int lane) { return lane % 4 * kPieces + i; }
+    __device__ static int element(int step, int, int lane) { return step * 64 + lane / 4 * 8; }
   };
+  using Keys = BlockReader<T, KeyPlace>;
+  using Values = BlockReader<T, ValuePlace>;
 
   // Both parts of each query, one after the other. Rows lie apart so that eight lanes that read at
   // the same time meet different banks.

@@ -76,6 +76,11 @@ struct FewRowsKernel {
     InputRing<kTiles> inputs;
     float sums[G::kSumBytes / sizeof(float)];
   };
+  static std::size_t shared_bytes(const LinearArguments&) { return sizeof(Memory); }
+  static Inputs make_inputs(const LinearArguments& a) {
+    return make_input_map(a.x, a.rows, a.leaves, a.leaf_size, InputRing<kTiles>::kParts,
+                          kTiles * kTileRows);
+  }
 
   static __device__ void start(Memory& memory) {
     memory.ring.start();

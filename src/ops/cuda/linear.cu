@@ -31,9 +31,8 @@ __device__ inline void copy_piece(void* to, const void* from, bool valid) {
 }
 
 // Several rows, where few_rows.h is not for them: leaves that are no whole parts of boxes, devices
-// before Hopper. Each warp has a queue of steps in shared memory, which does not
-// stop between groups. What a lane copies is what it uses, so that lanes need not wait for each
-// other.
+// before Hopper. Each warp has a queue of steps in shared memory, which does not stop between
+// groups. What a lane copies is what it uses, so that lanes need not wait for each other.
 template <typename T, Result kResult, int kMaxRows, int kNumPanels, int kDepth>
 struct RowsKernel : Group<kMaxRows, kNumPanels, kResult> {
   using G = Group<kMaxRows, kNumPanels, kResult>;
@@ -209,45 +208,30 @@ BoxMaps maps_for(const LinearArguments& a) {
                        heights);
 }
 
-// False where it cannot run.
-template <typename T, Result kResult, int kDepth>
-bool launch_one_row(LinearArguments arguments, const ResidualExchange& exchange,
-                    int multiprocessors, cudaStream_t stream) {
-  using Kernel = OneRowKernel<T, kResult, kDepth>;
+// False where it cannot run. The arguments are dealt out to the blocks.
+template <typename Kernel>
+bool launch_boxed(const LinearArguments& arguments, std::int64_t blocks,
+                  const ResidualExchange& exchange, cudaStream_t stream) {
   constexpr auto kKernel = boxed_kernel<Kernel>;
   const std::size_t shared_bytes = Kernel::shared_bytes(arguments);
   if (!is_for_hopper(kKernel) || shared_bytes > static_cast<std::size_t>(max_shared_bytes()))
     return false;
-  const std::int64_t blocks = deal(arguments, multiprocessors);
-  launch(stream, kKernel, blocks, 1, 1, Block{kThreads + kWarp, shared_bytes}, arguments, exchange,
-         maps_for<typename Kernel::Ring>(arguments), typename Kernel::Inputs{});
+  launch(stream, kKernel, blocks, 1, 1, Block{kThreads + Kernel::kAskers * kWarp, shared_bytes},
+         arguments, exchange, maps_for<typename Kernel::Ring>(arguments),
+         Kernel::make_inputs(arguments));
   return true;
 }
 
 // As deep a ring as there is room for beside the input.
 template <typename T, Result kResult>
-bool launch_one_row(const LinearArguments& arguments, const ResidualExchange& exchange,
+bool launch_one_row(LinearArguments arguments, const ResidualExchange& exchange,
                     int multiprocessors, cudaStream_t stream) {
-  return launch_one_row<T, kResult, 3>(arguments, exchange, multiprocessors, stream) ||
-         launch_one_row<T, kResult, 2>(arguments, exchange, multiprocessors, stream);
+  const std::int64_t blocks = deal(arguments, multiprocessors);
+  return launch_boxed<OneRowKernel<T, kResult, 3>>(arguments, blocks, exchange, stream) ||
+         launch_boxed<OneRowKernel<T, kResult, 2>>(arguments, blocks, exchange, stream);
 }
 
 // The same for 2 to 32 rows.
-template <typename T, Result kResult, int kTiles, int kPanels, int kBoxPanels>
-bool launch_few_rows(const LinearArguments& arguments, std::int64_t blocks,
-                     const ResidualExchange& exchange, cudaStream_t stream) {
-  using Kernel = FewRowsKernel<T, kResult, kTiles, kPanels, kBoxPanels>;
-  constexpr auto kKernel = boxed_kernel<Kernel>;
-  constexpr std::size_t kSharedBytes = sizeof(typename Kernel::Memory);
-  if (!is_for_hopper(kKernel) || kSharedBytes > static_cast<std::size_t>(max_shared_bytes()))
-    return false;
-  launch(stream, kKernel, blocks, 1, 1, Block{kThreads + 2 * kWarp, kSharedBytes}, arguments,
-         exchange, maps_for<typename Kernel::Ring>(arguments),
-         make_input_map(arguments.x, arguments.rows, arguments.leaves, arguments.leaf_size,
-                        InputRing<kTiles>::kParts, kTiles * kTileRows));
-  return true;
-}
-
 template <typename T, Result kResult>
 bool launch_few_rows(LinearArguments arguments, const ResidualExchange& exchange,
                      int multiprocessors, cudaStream_t stream) {
@@ -257,13 +241,14 @@ bool launch_few_rows(LinearArguments arguments, const ResidualExchange& exchange
   const int features = arguments.set_features + (arguments.larger_sets > 0);
   const bool low = features <= Group<1, 1, kResult>::kFeatures;
   const bool middle = features <= Group<1, 2, kResult>::kFeatures;
-  auto launch = launch_few_rows<T, kResult, 1, 2, 1>;
+  auto launch = launch_boxed<FewRowsKernel<T, kResult, 1, 2, 1>>;
   if (arguments.rows > 2 * kTileRows)
-    launch = low      ? launch_few_rows<T, kResult, 4, 1, 1>
-             : middle ? launch_few_rows<T, kResult, 4, 2, 2>
-                      : launch_few_rows<T, kResult, 4, 4, 4>;
+    launch = low      ? launch_boxed<FewRowsKernel<T, kResult, 4, 1, 1>>
+             : middle ? launch_boxed<FewRowsKernel<T, kResult, 4, 2, 2>>
+                      : launch_boxed<FewRowsKernel<T, kResult, 4, 4, 4>>;
   else if (arguments.rows > kTileRows)
-    launch = low ? launch_few_rows<T, kResult, 2, 1, 1> : launch_few_rows<T, kResult, 2, 2, 2>;
+    launch = low ? launch_boxed<FewRowsKernel<T, kResult, 2, 1, 1>>
+                 : launch_boxed<FewRowsKernel<T, kResult, 2, 2, 2>>;
   return launch(arguments, blocks, exchange, stream);
 }
 

@@ -9,7 +9,7 @@
 #include <type_traits>
 #include <utility>
 
-#include "comm/cuda/meet.h"
+#include "comm/cuda/exchange_together.h"
 #include "comm/cuda/peer_exchange.h"
 #include "ops/cuda/checks.h"
 #include "ops/cuda/cluster.h"
@@ -352,17 +352,15 @@ void CudaOps::all_reduce_add_rms_norm(Comm& comm, const Tensor& out, const Tenso
   const PartialSum pending = std::exchange(pending_, {});
   Tensor sum = partial;
   sum.dtype = pending.dtype;
-  if (!pending.exchanged) comm.all_reduce(sum);
-  const bool wide = aligned({out.data, stream.data, weight.data}, 16) &&
-                    (bias == nullptr || aligned({bias->data}, 16));
-  check(wide || !pending.exchanged, "all_reduce_add_rms_norm: tensors must be aligned to 16");
-  const auto add_and_norm = [&](const PeerGroup* peers) {
-    norm("all_reduce_add_rms_norm", out, stream, &sum, bias, weight, eps, peers);
-  };
-  if (pending.exchanged)
-    exchange_together(comm, [&] { add_and_norm(peers_); });
-  else
-    add_and_norm(nullptr);
+  const char* op = "all_reduce_add_rms_norm";
+  if (!pending.exchanged) {
+    comm.all_reduce(sum);
+    return norm(op, out, stream, &sum, bias, weight, eps);
+  }
+  check(aligned({out.data, stream.data, weight.data}, 16) &&
+            (bias == nullptr || aligned({bias->data}, 16)),
+        "{}: tensors must be aligned to 16", op);
+  exchange_together(comm, [&] { norm(op, out, stream, &sum, bias, weight, eps, peers_); });
 }
 
 void CudaOps::use_peers(const Comm& comm, const PeerGroup* peers) {

@@ -65,12 +65,13 @@ std::vector<std::uint64_t> cuda_free_memory(int ranks) {
 }
 
 void require_cuda() {
+  if (cuda_device_count() > 0) return;
   int driver = 0, count = 0;
   check(cudaDriverGetVersion(&driver) == cudaSuccess && driver > 0,
         "no CUDA device can be used here: there is no NVIDIA driver");
   const cudaError_t status = cudaGetDeviceCount(&count);
-  check(status == cudaSuccess && count > 0, "no CUDA device can be used here: {}",
-        status == cudaSuccess ? "there is none" : cudaGetErrorString(status));
+  fail("no CUDA device can be used here: {}",
+       status == cudaSuccess ? "there is none" : cudaGetErrorString(status));
 }
 
 std::unique_ptr<GpuTeam> make_gpu_team(int world_size, bool deterministic) {
