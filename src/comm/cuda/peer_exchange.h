@@ -13,24 +13,18 @@
 
 #include "comm/cuda/peer_reduce.h"
 #include "ops/cuda/launch.h"
+#include "ops/cuda/relaxed.h"
 
 namespace lockstep::cuda {
 
 // 64 bits of payload are 16 bytes: half, exchange number, half, exchange number. Halves may arrive
 // apart, but never a value without the number beside it.
 __device__ inline uint4 load_payload(const std::uint64_t* address) {
-  uint4 value;
-  asm volatile("ld.relaxed.sys.global.v4.u32 {%0, %1, %2, %3}, [%4];"
-               : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
-               : "l"(address)
-               : "memory");
-  return value;
+  return load_on_system(address);
 }
-
-__device__ inline std::uint64_t now_ns() {
-  std::uint64_t time;
-  asm volatile("mov.u64 %0, %globaltimer;" : "=l"(time));
-  return time;
+__device__ inline void store_payload(std::uint64_t* address, uint2 payload,
+                                     std::uint32_t exchange) {
+  store_on_system(address, {payload.x, exchange, payload.y, exchange});
 }
 
 // Called now and then by whoever waits for `sender`. False: nobody is to wait any longer.
@@ -106,10 +100,7 @@ __device__ inline void send_partial(const ResidualExchange& exchange, std::int64
   int peer = exchange.rank;  // itself last
   for (int step = 0; step < exchange.world_size; ++step) {
     peer = peer + 1 == exchange.world_size ? 0 : peer + 1;
-    asm volatile("st.relaxed.sys.global.u64 [%0], %1;" ::"l"(
-                     residual_slot(exchange, peer, exchange.rank, index, number)),
-                 "l"(word)
-                 : "memory");
+    store_on_system(residual_slot(exchange, peer, exchange.rank, index, number), word);
   }
 }
 

@@ -25,13 +25,6 @@ struct BitOr {  // two neighbouring words
   static __device__ uint2 reduce(uint2 a, uint2 b) { return {a.x | b.x, a.y | b.y}; }
 };
 
-__device__ inline void store_payload(std::uint64_t* address, uint2 payload,
-                                     std::uint32_t exchange) {
-  asm volatile("st.relaxed.sys.global.v4.u32 [%0], {%1, %2, %3, %2};" ::"l"(address),
-               "r"(payload.x), "r"(exchange), "r"(payload.y)
-               : "memory");
-}
-
 // Where `sender`'s payload `index` of an exchange arrives at `receiver`.
 __device__ inline std::uint64_t* peer_slot(const PeerGroup& group, int receiver, int sender,
                                            std::int64_t index, std::uint32_t exchange) {

@@ -62,6 +62,12 @@ __device__ inline void barriers_started() {
 #endif
 }
 
+// __syncthreads() for kThreads threads of a block. kNumber: of the barrier, not 0.
+template <int kNumber, int kThreads>
+__device__ inline void sync_threads() {
+  asm volatile("bar.sync %0, %1;" ::"n"(kNumber), "n"(kThreads) : "memory");
+}
+
 // What is read need not stay in the L2 cache.
 __device__ inline std::uint64_t read_once() {
   std::uint64_t policy = 0;

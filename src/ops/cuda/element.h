@@ -46,6 +46,18 @@ __device__ inline T from_float(float value) {
     return value;
 }
 
+// Two 16-bit elements in a word, the first one in the lower half.
+template <typename T>
+__device__ inline std::uint32_t pack_pair(float first, float second) {
+  if constexpr (std::is_same_v<T, BFloat16>) {
+    const __nv_bfloat162 pair = __floats2bfloat162_rn(first, second);
+    return *reinterpret_cast<const std::uint32_t*>(&pair);
+  } else {
+    const __half2 pair = __floats2half2_rn(first, second);
+    return *reinterpret_cast<const std::uint32_t*>(&pair);
+  }
+}
+
 // to[index] = value, where `to` is an array of a floating-point dtype.
 __device__ inline void store(void* to, DType dtype, std::int64_t index, float value) {
   if (dtype == DType::kBFloat16)

@@ -23,13 +23,6 @@ namespace {
 constexpr int kMinFeatures = 8;               // of a set
 constexpr int kLargeSharedBytes = 200 << 10;  // of a device that can have large queues
 
-// copy_async() that has the L2 cache fetch the whole line.
-__device__ inline void copy_piece(void* to, const void* from, bool valid) {
-  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(shared_address(to)),
-               "l"(from), "r"(valid ? 16 : 0)
-               : "memory");
-}
-
 // Several rows, where few_rows.h is not for them: leaves that are no whole parts of boxes, devices
 // before Hopper. Each warp has a queue of steps in shared memory, which does not stop between
 // groups. What a lane copies is what it uses, so that lanes need not wait for each other.
@@ -64,8 +57,9 @@ struct RowsKernel : Group<kMaxRows, kNumPanels, kResult> {
         unsigned char* to = step + panel * (2 * kWarp * 16) + share.lane * 16;
         const bool has_upper = in_leaf && row < share.features;
         const bool has_lower = kGated ? has_upper : in_leaf && row + 8 < share.features;
-        copy_piece(to, has_upper ? row_from : weight, has_upper);
-        copy_piece(to + kWarp * 16, has_lower ? row_from + lower : weight, has_lower);
+        copy_async_by_lines(shared_address(to), has_upper ? row_from : weight, !has_upper);
+        copy_async_by_lines(shared_address(to + kWarp * 16), has_lower ? row_from + lower : weight,
+                            !has_lower);
       }
     };
     const auto copy_inputs = [&](unsigned char* step, int at) {
@@ -75,7 +69,8 @@ struct RowsKernel : Group<kMaxRows, kNumPanels, kResult> {
       for (int tile = 0; tile < kTiles; ++tile) {
         const int row = tile * kTileRows + row_of_lane;
         const bool valid = in_leaf && row < a.rows;
-        copy_piece(to + tile * kWarp * 16, valid ? x + row * a.in_features + at : x, valid);
+        copy_async_by_lines(shared_address(to + tile * kWarp * 16),
+                            valid ? x + row * a.in_features + at : x, !valid);
       }
     };
     const auto advance = [&] {
@@ -86,24 +81,22 @@ struct RowsKernel : Group<kMaxRows, kNumPanels, kResult> {
       feature += G::kFeatures;
       from = weight + feature * a.leading;
     };
-    const auto end_copies = [] { asm volatile("cp.async.commit_group;" ::: "memory"); };
-
     unsigned char* const queue = shared + share.warp * kDepth * kStepBytes;
     const int steps = (a.leaf_size + kStep - 1) / kStep;
 #pragma unroll
     for (int i = 0; i < kDepth; ++i) {
       // In two halves, one after the other: the kernels before this one still wait for memory,
       // behind all that was asked of it before.
-      if (i == kDepth / 2) asm volatile("cp.async.wait_group 0;" ::: "memory");
+      if (i == kDepth / 2) wait_for_groups_but<0>();
       copy_weights(queue + i * kStepBytes);
       advance();
-      end_copies();
+      end_group();
     }
     wait_for_previous_kernels();  // weights do not depend on them; inputs do
 #pragma unroll
     for (int i = 0; i < kDepth; ++i) {
       copy_inputs(queue + i * kStepBytes, i % steps * kStep);
-      end_copies();
+      end_group();
     }
     const std::uint32_t number = begin_exchange<kResult>(exchange);
 
@@ -112,7 +105,7 @@ struct RowsKernel : Group<kMaxRows, kNumPanels, kResult> {
     for (int group = 0; group < groups; ++group) {
       float d[kPanels][kTiles][4] = {};
       for (int step = 0; step < steps; ++step) {
-        asm volatile("cp.async.wait_group %0;" ::"n"(kDepth - 1) : "memory");
+        wait_for_groups_but<kDepth - 1>();
         unsigned char* const here = queue + place * kStepBytes;
         const uint4* const words = reinterpret_cast<const uint4*>(here) + share.lane;
         uint4 upper[kPanels], lower_half[kPanels], inputs[kTiles];
@@ -126,7 +119,7 @@ struct RowsKernel : Group<kMaxRows, kNumPanels, kResult> {
           inputs[tile] = words[(2 * kPanels + tile) * kWarp];
         copy_weights(here);
         copy_inputs(here, column);
-        end_copies();
+        end_group();
         advance();
         place = place + 1 == kDepth ? 0 : place + 1;
 #pragma unroll
@@ -143,9 +136,8 @@ struct RowsKernel : Group<kMaxRows, kNumPanels, kResult> {
 template <typename Kernel>
 __global__ __launch_bounds__(kThreads, 1) void linear_kernel(
     const LinearArguments a, const __grid_constant__ ResidualExchange exchange) {
-  extern __shared__ __align__(128) unsigned char shared[];
   if (Kernel::kResult != Result::kExchanged) allow_next_kernel();
-  Kernel::run(a, exchange, shared);
+  Kernel::run(a, exchange, static_cast<unsigned char*>(launched_shared_memory()));
 }
 
 // Any dtype, alignment and size: one CTA an output feature and row, one warp a leaf.

@@ -62,7 +62,7 @@ constexpr std::size_t kReadSharedBytes = kReadWarps * kReadDepth * (kReadPiece +
 // Pieces are only brought to the multiprocessors, which is what takes the time.
 __global__ void __launch_bounds__(kReadWarps* kWarp)
     read_kernel(const unsigned char* data, std::int64_t bytes, unsigned* never) {
-  extern __shared__ __align__(128) unsigned char shared[];
+  auto* const shared = static_cast<unsigned char*>(launched_shared_memory());
   allow_next_kernel();
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   const int lane = static_cast<int>(threadIdx.x) % kWarp;

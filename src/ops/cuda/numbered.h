@@ -2,21 +2,14 @@
 // word is stored at once, so that the value is there when the number is the one that is waited for.
 #pragma once
 
-#include <cuda_runtime.h>
-
 #include <cstdint>
+
+#include "ops/cuda/relaxed.h"
 
 namespace lockstep::cuda {
 
 __device__ inline void store_numbered(std::uint64_t* word, float value, unsigned number) {
-  __stcg(reinterpret_cast<unsigned long long*>(word),
-         static_cast<unsigned long long>(number) << 32 | __float_as_uint(value));
-}
-
-__device__ inline std::uint64_t load_numbered(const std::uint64_t* word) {
-  std::uint64_t value;
-  asm volatile("ld.relaxed.gpu.global.u64 %0, [%1];" : "=l"(value) : "l"(word) : "memory");
-  return value;
+  store_on_gpu(word, static_cast<std::uint64_t>(number) << 32 | __float_as_uint(value));
 }
 
 // values[i] is what word(i) has, for every i < count, once they all have the number. They are asked
@@ -28,7 +21,7 @@ __device__ inline void wait_for(float (&values)[kCount], int count, unsigned num
   for (unsigned missing = (1u << min(count, kCount)) - 1; missing != 0;) {
 #pragma unroll
     for (int i = 0; i < kCount; ++i)
-      if (missing >> i & 1) found[i] = load_numbered(word(i));
+      if (missing >> i & 1) found[i] = load_on_gpu(word(i));
 #pragma unroll
     for (int i = 0; i < kCount; ++i)
       if ((missing >> i & 1) && found[i] >> 32 == number) {

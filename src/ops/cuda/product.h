@@ -13,6 +13,7 @@
 #include <cstdint>
 
 #include "comm/cuda/peer_exchange.h"
+#include "ops/cuda/barrier.h"
 #include "ops/cuda/element.h"
 #include "ops/cuda/tensor_core.h"
 
@@ -78,9 +79,7 @@ __device__ void multiply_step(float (&d)[kTiles][4], const uint4& upper, const u
 }
 
 // For the kThreads threads that multiply.
-__device__ inline void sync_multipliers() {
-  asm volatile("bar.sync 1, %0;" ::"n"(kThreads) : "memory");
-}
+__device__ inline void sync_multipliers() { sync_threads<1, kThreads>(); }
 
 // One warp's place in the work.
 struct Share {

@@ -23,18 +23,6 @@ __device__ inline SharedAddress shared_address(const void* pointer) {
   return static_cast<SharedAddress>(__cvta_generic_to_shared(pointer));
 }
 
-// Two elements as an operand's register holds them, the first one in the lower half.
-template <typename T>
-__device__ inline std::uint32_t pack_pair(float first, float second) {
-  if constexpr (std::is_same_v<T, BFloat16>) {
-    const __nv_bfloat162 pair = __floats2bfloat162_rn(first, second);
-    return *reinterpret_cast<const std::uint32_t*>(&pair);
-  } else {
-    const __half2 pair = __floats2half2_rn(first, second);
-    return *reinterpret_cast<const std::uint32_t*>(&pair);
-  }
-}
-
 // D += A * B for tiles A 16x16, B 16x8, D 16x8 that lie in the registers of a warp. With g = lane /
 // 4 and q = lane % 4, a lane holds of
 //   A: rows g, g + 8, g, g + 8 at columns 2q and 2q + 1, the last two 8 columns further on;
@@ -78,6 +66,23 @@ __device__ inline void copy_async(SharedAddress to, const void* from, bool zeros
                :
                : "r"(to), "l"(from), "r"(zeros ? 0 : 16)
                : "memory");
+}
+
+// The same by way of whole lines of the L2 cache.
+__device__ inline void copy_async_by_lines(SharedAddress to, const void* from, bool zeros) {
+  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;"
+               :
+               : "r"(to), "l"(from), "r"(zeros ? 0 : 16)
+               : "memory");
+}
+
+// The copies that the calling thread has started since its last group are a group.
+__device__ inline void end_group() { asm volatile("cp.async.commit_group;" : : : "memory"); }
+
+// Waits for the calling thread's groups, but not for the last kCount of them.
+template <int kCount>
+__device__ inline void wait_for_groups_but() {
+  asm volatile("cp.async.wait_group %0;" : : "n"(kCount) : "memory");
 }
 
 // Waits for all copies that the calling thread has started; other threads see them after a barrier.
