@@ -1,6 +1,7 @@
 // Text from GPUs, and GPU ranks that fail.
 #include <gmock/gmock.h>
 
+#include "cuda/harness.h"
 #include "lockstep/lockstep.h"
 #include "model/golden_texts.h"
 #include "model/model_harness.h"
@@ -25,6 +26,7 @@ class GenerationOnGpus : public testing::Test {
 // Near ties are counted and printed there.
 TEST_F(GenerationOnGpus, SmolLM2EqualsTransformersStepByStep) {
   try {
+    if (kSimulated) GTEST_SKIP() << "this takes too long on simulated GPUs";
     smollm2_path();
   } catch (const Error& error) {
     GTEST_SKIP() << error.what();
@@ -40,9 +42,9 @@ TEST_F(GenerationOnGpus, TheSameTokensWithStepsAheadAndOnAnyNumberOfGpus) {
     Generator generator(model,
                         {.max_batch_size = 3, .prefill_chunk = 5, .steps_ahead = steps_ahead});
     std::vector<TokenStream> streams;
-    for (int i = 0; i < 20; ++i) {
+    for (int i = 0; i < sized(20, 6); ++i) {
       SamplingParams params;
-      params.max_tokens = 1 + 7 * i % 40;
+      params.max_tokens = 1 + 7 * i % sized(40, 8);
       params.seed = i;
       params.ignore_eos = i % 2 == 1;
       if (i % 3 == 0) params.temperature = 0;
@@ -65,8 +67,9 @@ TEST_F(GenerationOnGpus, TheSameTokensWithStepsAheadAndOnAnyNumberOfGpus) {
   EXPECT_EQ(generate(1, 1), expected);
   for (int ranks : {2, 4, 8}) {
     if (ranks > max_cuda_ranks()) continue;
-    EXPECT_EQ(generate(ranks, 0), expected) << ranks;
     EXPECT_EQ(generate(ranks, 1), expected) << ranks;
+    if (kSimulated) continue;
+    EXPECT_EQ(generate(ranks, 0), expected) << ranks;
   }
 }
 

@@ -37,6 +37,18 @@ inline std::vector<float> noise(std::int64_t count, std::uint32_t seed, float sc
   return values;
 }
 
+// Simulated GPUs (tests/simulated_gpu) take smaller numbers.
+#ifdef LOCKSTEP_SIMULATED_GPU
+inline constexpr bool kSimulated = true;
+#else
+inline constexpr bool kSimulated = false;
+#endif
+inline constexpr int sized(int on_gpus, int simulated) { return kSimulated ? simulated : on_gpus; }
+// Whether products of so many multiplications are left out. Those in float32 have no tensor cores.
+inline constexpr bool too_large(std::int64_t multiplications, DType dtype) {
+  return kSimulated && multiplications > (dtype == DType::kFloat32 ? 1 << 18 : 1 << 22);
+}
+
 // A tensor over a vector.
 template <typename T>
 Tensor host(std::vector<T>& values, const Shape& shape) {

@@ -60,6 +60,7 @@ TEST_F(Linear, IsTheCpusUpToTheOrderOfLeaves) {
   for (const Case& c : kCases) {
     for (DType dtype : kFloatTypes) {
       for (std::int64_t rows : kRowCounts) {
+        if (too_large(rows * c.out_features * c.in_features, dtype)) continue;
         std::vector<float> weights = noise(c.out_features * c.in_features, ++seed);
         std::vector<float> bias = noise(c.out_features, ++seed);
         std::vector<float> x = noise(rows * c.in_features, ++seed);
@@ -89,6 +90,7 @@ TEST_F(Linear, ARowsBitsDoNotDependOnTheOthers) {
     for (DType dtype : kFloatTypes) {
       const std::vector<float> weights = noise(c.out_features * c.in_features, 5);
       const std::vector<float> x = noise(200 * c.in_features, 6);
+      if (too_large(30 * c.out_features * c.in_features, dtype)) continue;
       const auto all = run(*exact_, c, dtype, weights, x, 200, nullptr);
       for (std::int64_t row : {0, 7, 8, 63, 64, 199}) {
         const std::vector<float> one(x.begin() + row * c.in_features,
@@ -125,6 +127,7 @@ TEST_F(Linear, GatedIsTheProductAndThenTheGates) {
           allocate_tensor(*exact_, device, DType::kFloat32, {c.out_features});
       exact_->upload(bias_tensor.tensor, host(bias, {c.out_features}));
       for (std::int64_t rows : kRowCounts) {
+        if (too_large(rows * c.out_features * c.in_features, dtype)) continue;
         std::vector<std::uint8_t> bytes = encode(noise(rows * c.in_features, 17), dtype);
         const auto make = [&](DType type, std::int64_t columns) {
           return allocate_tensor(*exact_, device, type, {rows, columns});
@@ -151,7 +154,7 @@ TEST_F(Linear, GatedIsTheProductAndThenTheGates) {
 
 // 2, 4 and 8 ranks' shares of a row-parallel product complete the tree of one rank.
 TEST_F(Linear, SharesAddUpToTheWholeBitForBit) {
-  for (std::int64_t columns : {std::int64_t{512}, std::int64_t{4096}, std::int64_t{2816}}) {
+  for (std::int64_t columns : {512, 4096, 2816}) {
     const std::int64_t features = 80, rows = 3;
     for (DType dtype : kFloatTypes) {
       const std::vector<float> weights = noise(features * columns, 8);

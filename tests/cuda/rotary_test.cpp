@@ -123,8 +123,10 @@ TEST_F(RotaryAttention, HasTheBitsOfTwoOperations) {
   const std::vector<std::int64_t> cases[] = {{1, 2, 16, 17}, {300, 127, 128, 129, 1, 130, 1025}};
   for (const auto& lengths : cases) {
     for (DType dtype : kFloatTypes) {
+      if (kSimulated && dtype == DType::kFloat16) continue;
       for (std::int64_t dim : {2, 6, 64, 80, 128, 256})
-        expect_as_two_operations(attention_shape(7, 3, dim, 3, 1), dtype, dim % 64 == 0, lengths);
+        if (!kSimulated || dim % 64 != 0)
+          expect_as_two_operations(attention_shape(7, 3, dim, 3, 1), dtype, dim % 64 == 0, lengths);
       expect_as_two_operations(attention_shape(3, 3, 128, 1), dtype, false, lengths);
       expect_as_two_operations(attention_shape(32, 8, 128, 4), dtype, false, lengths);
       expect_as_two_operations(attention_shape(14, 2, 64, 7), dtype, false, lengths);
@@ -146,6 +148,7 @@ TEST_F(RotaryAttention, OfOneRow) {
 TEST_F(RotaryAttention, InALongContext) {
   for (DType dtype : kFloatTypes) {  // 16 bits hide what merging many splits makes of the last ones
     expect_as_two_operations(attention_shape(32, 8, 128, 4), dtype, false, {5000});
+    if (kSimulated) continue;
     expect_as_two_operations(attention_shape(32, 8, 128, 4), dtype, false, {5000, 4200});
   }
 }
