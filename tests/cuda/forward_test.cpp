@@ -195,7 +195,7 @@ TEST_F(Wide, DecodeHasTheSameBitsOnAnyNumberOfGpus) {
 TEST_F(Wide, DecodeHasTheSameBitsOnAnyNumberOfGpusForLargeHiddenSizes) {
   const auto tokens = random_tokens(sized(6, 1), 5);
   const std::vector<int> hidden_sizes =
-      kSimulated ? std::vector{2560, 4352} : std::vector{4096, 8192, 8704};
+      kSimulated ? std::vector{4352} : std::vector{4096, 8192, 8704};
   for (int hidden_size : hidden_sizes) {
     SCOPED_TRACE(hidden_size);
     const auto one = decode_logits(wide_model(1, DType::kBFloat16, false, hidden_size), tokens);
@@ -221,7 +221,7 @@ TEST_F(Wide, ARowsBitsDoNotDependOnItsBatch) {
     const auto alone = decode_logits(model, tokens);
     const auto vocab_size = static_cast<std::size_t>(model.config.vocab_size);
     for (std::int32_t batch : {2, 7, 8, 33, 64}) {
-      if (kSimulated && batch != 7 && batch != 33) continue;
+      if (kSimulated && batch != 33) continue;
       for (std::int32_t slot : {0, batch - 1}) {
         Session session(model, {batch, 20, 64, 64}, batch * 2);
         std::vector<float> mine;

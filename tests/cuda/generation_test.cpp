@@ -42,7 +42,7 @@ TEST_F(GenerationOnGpus, TheSameTokensWithStepsAheadAndOnAnyNumberOfGpus) {
     Generator generator(model,
                         {.max_batch_size = 3, .prefill_chunk = 5, .steps_ahead = steps_ahead});
     std::vector<TokenStream> streams;
-    for (int i = 0; i < sized(20, 6); ++i) {
+    for (int i = 0; i < sized(20, 4); ++i) {
       SamplingParams params;
       params.max_tokens = 1 + 7 * i % sized(40, 8);
       params.seed = i;

@@ -46,7 +46,7 @@ inline constexpr bool kSimulated = false;
 inline constexpr int sized(int on_gpus, int simulated) { return kSimulated ? simulated : on_gpus; }
 // Whether products of so many multiplications are left out. Those in float32 have no tensor cores.
 inline constexpr bool too_large(std::int64_t multiplications, DType dtype) {
-  return kSimulated && multiplications > (dtype == DType::kFloat32 ? 1 << 18 : 1 << 22);
+  return kSimulated && multiplications > (dtype == DType::kFloat32 ? 1 << 17 : 1 << 21);
 }
 
 // A tensor over a vector.
