@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <chrono>
 #include <condition_variable>
 #include <cstdlib>
 #include <cstring>
@@ -35,6 +36,8 @@ int num_devices() {
 
 thread_local int device = 0;
 thread_local cudaError_t last_error = cudaSuccess;
+
+void wait_a_moment() { std::this_thread::sleep_for(std::chrono::microseconds(50)); }
 
 cudaError_t result(cudaError_t status) {
   if (status != cudaSuccess) last_error = status;
@@ -228,7 +231,7 @@ void synchronize_device(int number) {
       return stream->device != number || stream->idle();
     });
   };
-  while (!all_idle()) std::this_thread::yield();
+  while (!all_idle()) wait_a_moment();
 }
 
 }  // namespace
@@ -499,7 +502,7 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
   return cudaSuccess;
 }
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
-  while (event->pending > 0) std::this_thread::yield();
+  while (event->pending > 0) wait_a_moment();
   delete event;
   return cudaSuccess;
 }
@@ -510,11 +513,11 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
 }
 cudaError_t cudaEventQuery(cudaEvent_t event) {
   if (event->pending == 0) return cudaSuccess;
-  std::this_thread::yield();  // who asks will ask again
+  wait_a_moment();  // who asks will ask again
   return cudaErrorNotReady;
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
-  while (event->pending > 0) std::this_thread::yield();
+  while (event->pending > 0) wait_a_moment();
   return cudaSuccess;
 }
 

@@ -219,10 +219,10 @@ class Runner {
     Launch& launch = block_->launch;
     if (launch.next < launch.blocks && launch.runners < kRoom)
       start(block_->launch.shared_from_this());
-    if (++rounds_without_ < 50)
+    if (++rounds_without_ < 20)
       std::this_thread::yield();
     else
-      std::this_thread::sleep_for(std::chrono::microseconds(20));
+      std::this_thread::sleep_for(std::chrono::microseconds(std::min(rounds_without_, 500)));
   }
 
   Fiber& fiber() { return fibers_[static_cast<std::size_t>(current->number)]; }
