@@ -12,6 +12,7 @@
 #include <cstdint>
 
 #include "comm/cuda/peer_reduce.h"
+#include "ops/cuda/barrier.h"
 #include "ops/cuda/launch.h"
 #include "ops/cuda/relaxed.h"
 
@@ -71,10 +72,14 @@ __device__ inline void reduce_in_tree(uint2 (&values)[kPeers], int world_size) {
       if (r + width < world_size) values[r] = Op::reduce(values[r], values[r + width]);
 }
 
-// For the kernels that send to an exchange of rows: its number. Called by all threads when the
-// kernels before are done; lets the kernel that receives begin.
+// For the kernels that send to an exchange of rows: its number. Called by kThreads threads of a
+// block, the first among them, when the kernels before are done; lets the kernel that receives
+// begin. Not before all have read the number: the first block that has received everything for its
+// row changes it, while others still send.
+template <int kThreads>
 __device__ inline std::uint32_t next_exchange(const ResidualExchange& exchange) {
   const std::uint32_t number = *static_cast<volatile std::uint32_t*>(exchange.last) + 1;
+  sync_threads<1, kThreads>();
   if (threadIdx.x == 0) {
     if (blockIdx.x == 0 && blockIdx.y == 0) {
       *static_cast<volatile std::uint32_t*>(exchange.current) = number;

@@ -222,7 +222,7 @@ struct Group {
 template <Result kResult>
 __device__ std::uint32_t begin_exchange(const ResidualExchange& exchange) {
   if constexpr (kResult != Result::kExchanged) return 0;
-  return next_exchange(exchange);
+  return next_exchange<kThreads>(exchange);
 }
 
 }  // namespace
